@@ -1,0 +1,3 @@
+module github.com/recallq/recallq
+
+go 1.26
