@@ -50,6 +50,9 @@ type Spec struct {
 	WindowDocumented bool
 	// Limits are the provider's default limits on calls.
 	Limits []Limit
+	// AmbiguousNotFound is true where the vendor gives one answer for unknown, expired and already recalled messages, so that
+	// each call has to be on record before it starts. See [Fault.Ambiguous].
+	AmbiguousNotFound bool
 
 	idPattern *regexp.Regexp
 	idHint    string
@@ -178,7 +181,8 @@ func Specs() []Spec {
 			// AppKey, because live traffic shares it.
 			Name: EngageLab, Title: "EngageLab AppPush", IDName: "msg_id", IDExample: "1828256757",
 			Window: day, WindowDocumented: true,
-			Limits: []Limit{{Calls: 250, Per: time.Second}},
+			Limits:            []Limit{{Calls: 250, Per: time.Second}},
+			AmbiguousNotFound: true,
 		},
 		{
 			// Window and limit: seed 002, codes 90052 and 90051.
