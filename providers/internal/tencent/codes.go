@@ -1,6 +1,8 @@
 package tencent
 
 import (
+	"strconv"
+
 	"github.com/recallq/recallq/providers"
 )
 
@@ -20,13 +22,11 @@ type Code struct {
 	Source   string // a URL or a document
 }
 
-// SDKAppIDThrottled is the code that is about all APIs of an SDKAppID, so that both of its lanes must wait.
-const SDKAppIDThrottled = 60011
-
-// codeExpired and codeVoid are about a UserSig's age, which a new one mends.
+// Codes that mean more than their kind.
 const (
-	codeExpired = 70001
-	codeVoid    = 70052
+	codeExpired = "70001" // a UserSig's age, which a new one mends
+	codeVoid    = "70052" // likewise
+	codeAllAPIs = "60011" // about all APIs of an SDKAppID, so that both of its lanes must wait
 )
 
 // CommonCodes returns the codes that every API of Tencent Chat may answer with, 60000 to 79999, and two neighbours. The
@@ -42,7 +42,7 @@ func CommonCodes() []Code {
 		{60008, 0, providers.Unavailable, "service request timed out, or HTTP format error", sourceREST},
 		{60009, 0, providers.Misconfigured, "wrong resource; check the URL", sourceREST},
 		{60010, 0, providers.Credentials, "needs an app admin", sourceREST},
-		{SDKAppIDThrottled, 0, providers.Throttled, "requests of this SDKAppID are too frequent", sourceREST},
+		{60011, 0, providers.Throttled, "requests of this SDKAppID are too frequent", sourceREST},
 		{60012, 0, providers.Misconfigured, "the SDKAppID is missing in the URL", sourceREST},
 		{60013, 0, providers.Unavailable, "the response's JSON cannot be parsed", sourceREST},
 		{60014, 0, providers.Unavailable, "account exchange timed out", sourceREST},
@@ -54,7 +54,7 @@ func CommonCodes() []Code {
 		{60020, 0, providers.Credentials, "the package has expired or was not bought; a new one works after 5 minutes", sourceREST},
 		{60021, 0, providers.Credentials, "the source IP is not allowed", sourceREST},
 
-		{codeExpired, 0, providers.Credentials, "the UserSig has expired", sourceREST},
+		{70001, 0, providers.Credentials, "the UserSig has expired", sourceREST},
 		{70002, 0, providers.Credentials, "the UserSig is empty", sourceHeader},
 		{70003, 0, providers.Credentials, "the UserSig cannot be parsed", sourceREST},
 		{70005, 0, providers.Credentials, "the UserSig failed verification", sourceHeader},
@@ -65,7 +65,7 @@ func CommonCodes() []Code {
 		{70020, 0, providers.Credentials, "SDKAppID not found; check the data centre", sourceREST},
 		{70050, 0, providers.Credentials, "verification failed too often; try again after 1 minute", sourceREST},
 		{70051, 0, providers.Credentials, "the account is on the blocklist", sourceREST},
-		{codeVoid, 0, providers.Credentials, "the UserSig is no longer valid", sourceHeader},
+		{70052, 0, providers.Credentials, "the UserSig is no longer valid", sourceHeader},
 		{70101, 0, providers.Credentials, "the ticket has expired", sourceHeader},
 		{70107, 0, providers.Invalid, "the user's account was not imported", sourceREST},
 		{70114, 0, providers.Invalid, "restricted for security reasons", sourceHeader},
@@ -90,15 +90,15 @@ func CommonCodes() []Code {
 
 // codeTable finds a code's kind. A single code goes before a range, and an API's own code before a common one.
 type codeTable struct {
-	single map[int64]providers.Kind
+	single map[string]Code
 	ranges []Code
 }
 
 func newCodeTable(own []Code) codeTable {
-	t := codeTable{single: map[int64]providers.Kind{}}
+	t := codeTable{single: map[string]Code{}}
 	for _, c := range append(CommonCodes(), own...) {
 		if c.To == 0 {
-			t.single[c.From] = c.Kind
+			t.single[strconv.FormatInt(c.From, 10)] = c
 		} else {
 			t.ranges = append(t.ranges, c)
 		}
@@ -106,16 +106,14 @@ func newCodeTable(own []Code) codeTable {
 	return t
 }
 
-// exact returns the kind of a code that is in the table by itself.
-func (t codeTable) exact(code int64) (providers.Kind, bool) {
-	kind, ok := t.single[code]
-	return kind, ok
-}
-
 // guess returns the kind of the range that a code falls into.
-func (t codeTable) guess(code int64) (providers.Kind, bool) {
+func (t codeTable) guess(code string) (providers.Kind, bool) {
+	n, err := strconv.ParseInt(code, 10, 64)
+	if err != nil {
+		return "", false
+	}
 	for _, r := range t.ranges {
-		if r.From <= code && code <= r.To {
+		if r.From <= n && n <= r.To {
 			return r.Kind, true
 		}
 	}
