@@ -79,6 +79,17 @@ type Class struct {
 	WholeAccount bool // see providers.Fault
 }
 
+// Table is a provider's code table.
+type Table map[string]Class
+
+// Find returns what the table says about a code, or nil if it says nothing.
+func (t Table) Find(code string) *Class {
+	if class, ok := t[code]; ok {
+		return &class
+	}
+	return nil
+}
+
 // Envelope is the vendor's own part of an answer. An empty Code means that the answer is not in the vendor's form.
 type Envelope struct {
 	Code      string // of [Code]

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/url"
 	"strings"
 
@@ -22,6 +23,22 @@ func Segment(id string) (string, bool) {
 		return "", false
 	}
 	return url.PathEscape(id), true
+}
+
+// NoSegment is the fault for an id that [Segment] refuses. Nothing was sent.
+func NoSegment(id string) *providers.Fault {
+	return &providers.Fault{Kind: providers.Invalid, Message: fmt.Sprintf("message_id %q cannot stand in a URL; nothing was sent", id)}
+}
+
+// Visible reports whether a credential is of printable ASCII without spaces. One that is not was copied badly, and may
+// not be possible in a header.
+func Visible(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 const (
