@@ -175,6 +175,8 @@ func TestEveryCallHasAConnectionOfItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(from) != 3 {
 		t.Errorf("3 calls over %d connections", len(from))
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,28 @@ func says(status int, body string) http.HandlerFunc {
 	}
 }
 
+// log keeps what the server's goroutines saw.
+type log[T any] struct {
+	mu  sync.Mutex
+	all []T
+}
+
+func (l *log[T]) add(v T) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, v)
+}
+
+func (l *log[T]) take() []T {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.all
+	l.all = nil
+	return all
+}
+
+func sigOf(r *http.Request) string { return r.URL.Query().Get("usersig") }
+
 // faultOf calls once and returns the fault, which is nil for a success.
 func faultOf(t *testing.T, g *Gateway) *providers.Fault {
 	t.Helper()
@@ -65,10 +88,10 @@ func TestCallOnTheWire(t *testing.T) {
 		Method, Path, ContentType, Body string
 		Query                           url.Values
 	}
-	var got []wire
+	var wires log[wire]
 	g := gateway(t, func() time.Time { return time.Unix(1700000000, 0) }, nil, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		got = append(got, wire{r.Method, r.URL.Path, r.Header.Get("Content-Type"), string(body), r.URL.Query()})
+		wires.add(wire{r.Method, r.URL.Path, r.Header.Get("Content-Type"), string(body), r.URL.Query()})
 		_, _ = io.WriteString(w, `{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0,"RequestId":"Id-1"}`)
 	})
 	for range 2 {
@@ -80,6 +103,7 @@ func TestCallOnTheWire(t *testing.T) {
 			t.Error(d)
 		}
 	}
+	got := wires.take()
 	if len(got) != 2 {
 		t.Fatalf("%d requests for 2 calls", len(got))
 	}
@@ -148,9 +172,9 @@ func TestSuccessNeedsBothWords(t *testing.T) {
 
 func TestEveryCommonCode(t *testing.T) {
 	t.Parallel()
-	var code int64
+	var code atomic.Int64
 	g := gateway(t, nil, nil, func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"ActionStatus":"FAIL","ErrorInfo":"","ErrorCode":%d}`, code)
+		fmt.Fprintf(w, `{"ActionStatus":"FAIL","ErrorInfo":"","ErrorCode":%d}`, code.Load())
 	})
 	seen := map[int64]bool{}
 	for _, c := range CommonCodes() {
@@ -164,13 +188,13 @@ func TestEveryCommonCode(t *testing.T) {
 			t.Errorf("%d is there twice", c.From)
 		}
 		seen[c.From] = true
-		code = c.From
+		code.Store(c.From)
 		f := faultOf(t, g)
-		if f.Kind != c.Kind || f.MaybeDone != (c.Kind == providers.Unavailable) || f.WholeAccount != (code == 60011) {
-			t.Errorf("%d: %+v, want %s", code, f, c.Kind)
+		if f.Kind != c.Kind || f.MaybeDone != (c.Kind == providers.Unavailable) || f.WholeAccount != (c.From == 60011) {
+			t.Errorf("%d: %+v, want %s", c.From, f, c.Kind)
 		}
 		if f.Message != c.Meaning {
-			t.Errorf("%d: %q, want the table's words where the vendor has none", code, f.Message)
+			t.Errorf("%d: %q, want the table's words where the vendor has none", c.From, f.Message)
 		}
 	}
 }
@@ -214,26 +238,23 @@ func TestExpiredUserSigIsRenewedOnce(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			c := &clock{now: time.Unix(1795166673, 0)}
-			var sigs []string
+			var used log[string]
 			g := gateway(t, c.Now, nil, func(w http.ResponseWriter, r *http.Request) {
-				sigs = append(sigs, r.URL.Query().Get("usersig"))
-				fmt.Fprintf(w, `{"ActionStatus":"FAIL","ErrorInfo":"usersig %s is expired","ErrorCode":%s}`, sigs[len(sigs)-1], code)
+				used.add(sigOf(r))
+				fmt.Fprintf(w, `{"ActionStatus":"FAIL","ErrorInfo":"usersig %s is expired","ErrorCode":%s}`, sigOf(r), code)
 			})
-			first := faultOf(t, g)
-			if first.Renewed {
+			if faultOf(t, g).Renewed {
 				t.Error("a fresh UserSig was refused: another call is in vain")
 			}
-			faultOf(t, g)
-			c.move(time.Hour)
-			// One made by an earlier call, so this refusal may be about its age.
-			sigs = nil
+			// One made by an earlier call, so that a refusal may be about its age.
 			g.signer.Sig()
 			c.move(2 * time.Minute)
+			used.take()
 			old, again := faultOf(t, g), faultOf(t, g)
 			if old.Kind != providers.Credentials || !old.Renewed || again.Renewed {
 				t.Errorf("old: %+v; right after: %+v", old, again)
 			}
-			if len(sigs) != 2 || sigs[0] == sigs[1] {
+			if sigs := used.take(); len(sigs) != 2 || sigs[0] == sigs[1] {
 				t.Errorf("%d calls; the second must be signed afresh", len(sigs))
 			}
 			if want := "usersig [redacted] is expired"; old.Message != want {
@@ -246,16 +267,16 @@ func TestExpiredUserSigIsRenewedOnce(t *testing.T) {
 func TestOtherRefusalsKeepTheUserSig(t *testing.T) {
 	t.Parallel()
 	c := &clock{now: time.Unix(1795166673, 0), step: time.Hour / 4}
-	var sigs []string
+	var used log[string]
 	g := gateway(t, c.Now, nil, func(w http.ResponseWriter, r *http.Request) {
-		sigs = append(sigs, r.URL.Query().Get("usersig"))
+		used.add(sigOf(r))
 		_, _ = io.WriteString(w, `{"ActionStatus":"FAIL","ErrorInfo":"x","ErrorCode":70013}`)
 	})
 	if f := faultOf(t, g); f.Renewed {
 		t.Error("70013 is not about the UserSig's age")
 	}
 	faultOf(t, g)
-	if sigs[0] != sigs[1] {
+	if sigs := used.take(); len(sigs) != 2 || sigs[0] != sigs[1] {
 		t.Error("70013 renewed the UserSig")
 	}
 }
@@ -263,13 +284,10 @@ func TestOtherRefusalsKeepTheUserSig(t *testing.T) {
 // The vendor echoes the whole URL, the network fails, the answer is garbage: no error holds the UserSig or the key.
 func TestNoSecretInAnyError(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	var sig string
+	var sigs log[string]
 	echo := func(status int, body func(r *http.Request) string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			mu.Lock()
-			sig = r.URL.Query().Get("usersig")
-			mu.Unlock()
+			sigs.add(sigOf(r))
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, body(r))
 		}
@@ -280,23 +298,25 @@ func TestNoSecretInAnyError(t *testing.T) {
 		}
 	}
 	for name, h := range map[string]http.HandlerFunc{
-		"raw":     echo(200, enveloped(func(r *http.Request) string { return "bad sig " + r.URL.Query().Get("usersig") })),
+		"raw":     echo(200, enveloped(func(r *http.Request) string { return "bad sig " + sigOf(r) })),
 		"escaped": echo(200, enveloped(func(r *http.Request) string { return "bad url " + r.URL.String() })),
-		"cut":     echo(200, enveloped(func(r *http.Request) string { return "bad sig " + r.URL.Query().Get("usersig")[:60] })),
+		"cut":     echo(200, enveloped(func(r *http.Request) string { return "bad sig " + sigOf(r)[:60] })),
 		"key":     echo(200, enveloped(func(*http.Request) string { return "key " + sampleKey })),
 		"page":    echo(404, func(r *http.Request) string { return "<p>" + r.URL.String() + "</p>" }),
 		"reset": func(_ http.ResponseWriter, r *http.Request) {
-			mu.Lock()
-			sig = r.URL.Query().Get("usersig")
-			mu.Unlock()
+			sigs.add(sigOf(r))
 			panic(http.ErrAbortHandler)
 		},
 	} {
 		f := faultOf(t, gateway(t, nil, nil, h))
-		all := fmt.Sprintf("%v %+v %q %q", f, *f, f.RequestID, fmt.Sprint(f.Err))
-		for _, part := range []string{sig, sig[:20], url.QueryEscape(sig), sampleKey, "usersig="} {
-			if strings.Contains(all, part) && (part != "usersig=" || name == "reset" || name == "page") {
-				t.Errorf("%s: %q is in %q", name, part, all)
+		all := fmt.Sprintf("%v %+v %q %v", f, *f, f.RequestID, f.Err)
+		used := sigs.take()
+		if len(used) != 1 {
+			t.Fatalf("%s: %d requests", name, len(used))
+		}
+		for _, secret := range []string{used[0], used[0][:20], url.QueryEscape(used[0]), sampleKey} {
+			if strings.Contains(all, secret) {
+				t.Errorf("%s: %q is in %q", name, secret, all)
 			}
 		}
 	}
@@ -312,7 +332,7 @@ func TestManyCallsThroughARenewal(t *testing.T) {
 	)
 	g := gateway(t, c.Now, nil, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		seen[r.URL.Query().Get("usersig")]++
+		seen[sigOf(r)]++
 		mu.Unlock()
 		_, _ = io.WriteString(w, `{"ActionStatus":"OK","ErrorInfo":"","ErrorCode":0}`)
 	})
@@ -329,6 +349,8 @@ func TestManyCallsThroughARenewal(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	if len(seen) != 1 || seen[old.text] != 0 {
 		t.Errorf("the vendor saw %d UserSigs (the old one %d times), want one new one", len(seen), seen[old.text])
 	}
@@ -347,7 +369,7 @@ func TestManyRefusalsOfOneUserSig(t *testing.T) {
 	in.Add(calls)
 	g := gateway(t, c.Now, nil, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		seen[r.URL.Query().Get("usersig")]++
+		seen[sigOf(r)]++
 		first := len(seen) == 1
 		mu.Unlock()
 		if !first {
@@ -374,6 +396,8 @@ func TestManyRefusalsOfOneUserSig(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	if len(seen) != 2 {
 		t.Errorf("the vendor saw %d UserSigs, want the old and one new one", len(seen))
 	}
