@@ -1,0 +1,126 @@
+-- May this lane make a call now? Counts the call as in flight if so.
+--
+-- KEYS[1] the lane's hash          KEYS[2] calls in flight (zset: call id -> end of its lease, ms)
+-- KEYS[3] calls made (zset: call id -> when it can last have arrived, ms)
+-- KEYS[4] asynq's pending list of the lane's urgent queue   KEYS[5] its paused mark
+-- ARGV[1] call id; empty: claim, for a dequeue    ARGV[2] recall_by, ms; 0: none
+-- ARGV[3] "1" if the recall is urgent             ARGV[4] fingerprint of the credentials
+-- ARGV[5] lease of the call or claim, ms          ARGV[6] how long calls made are kept, ms
+-- ARGV[7] the dequeuer that claims, or whose claim the call makes use of
+-- ARGV[8...] the limits, four each: calls, window in ms (0: a calendar day), the day's first ms, the next day's first ms
+--
+-- A claim keeps the slot, or the probe, for the one recall that the dequeuer goes on to take from its queue; without it,
+-- all workers would take one each, and all but one would have to put theirs back.
+--
+-- Returns {verdict, now, until, reason, probe, ok_at}; verdict is go, wait, expired, or day (the days given are not today's).
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local claim = 'claim:' .. ARGV[7]
+local id = ARGV[1] == '' and claim or ARGV[1]
+local urgent = ARGV[3] == '1'
+local limited = #ARGV > 7
+local edge = 1000 -- how far the vendor's midnight may be from ours
+
+local recall_by = tonumber(ARGV[2])
+if recall_by > 0 and now >= recall_by then
+  return {'expired', now, 0, '', 0, 0}
+end
+
+-- A call whose worker died counts from the end of its lease: it can have arrived until then.
+local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'WITHSCORES')
+for i = 1, #dead, 2 do
+  if limited and string.sub(dead[i], 1, 6) ~= 'claim:' then redis.call('ZADD', KEYS[3], dead[i + 1], dead[i]) end
+  redis.call('ZREM', KEYS[2], dead[i])
+end
+redis.call('ZREM', KEYS[2], claim)
+local flying = redis.call('ZCARD', KEYS[2])
+
+local raw = redis.call('HMGET', KEYS[1], 'shut_until', 'shut_reason', 'hold:any', 'hold:' .. ARGV[4],
+  'allow:' .. ARGV[4], 'ok_at:' .. ARGV[4], 'urgent_until')
+local ok_at = tonumber(raw[6] or 0)
+
+local function wait(at, why)
+  return {'wait', now, at, why, 0, ok_at}
+end
+
+-- Holds: one probe at a time, when it is due.
+local probe, held, hold = 0, nil, nil
+for i, name in ipairs({'hold:any', 'hold:' .. ARGV[4]}) do
+  if raw[i + 2] and not held then
+    held, hold = name, cjson.decode(raw[i + 2])
+    if hold.probe_until > now and hold.probe ~= claim then return wait(hold.probe_until, hold.reason) end
+    if hold.next > now then return wait(hold.next, hold.reason) end
+    probe = 1
+  end
+end
+
+local shut_until = tonumber(raw[1] or 0)
+if shut_until > now then
+  return wait(shut_until, raw[2] or 'throttled')
+end
+
+-- Limits: when is the next slot, how many are free, and when is the one after this?
+local at, free, after = now, 1e9, 0
+if limited then
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[6]))
+end
+for i = 8, #ARGV, 4 do
+  local calls, per = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  local from, room
+  if per > 0 then
+    from = now - per - 2 -- clocks are read to the millisecond
+    room = function(e) return e + per + 2 end
+  else
+    local first, last = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+    if now < first or now >= last then
+      return {'day', now, 0, '', 0, ok_at}
+    end
+    from = first - edge
+    room = function() return last + edge end
+    if now < first + edge then at = math.max(at, first + edge) end
+  end
+  local made = redis.call('ZCOUNT', KEYS[3], '(' .. from, '+inf')
+  local used = made + flying
+  local function when(leave) -- the time when the call that must leave the window has left it
+    local e = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', leave, 1)
+    if per > 0 and not e[2] then -- it is still in flight: ask again soon
+      return now + math.min(per / 2, 1000)
+    end
+    return room(tonumber(e[2] or now))
+  end
+  if used >= calls then
+    at = math.max(at, when(used - calls))
+    free = 0
+  else
+    free = math.min(free, calls - used)
+    if used + 1 >= calls then after = math.max(after, when(used + 1 - calls)) end
+  end
+end
+
+if limited and not urgent then
+  -- An urgent recall takes the next slot, whether it waits in its queue or at this gate.
+  local first = 0
+  if redis.call('EXISTS', KEYS[5]) == 0 then first = redis.call('LLEN', KEYS[4]) end
+  local urgent_until = tonumber(raw[7] or 0)
+  if urgent_until > now then first = first + 1 end
+  if at <= now and first >= free then
+    return wait(now + 250, 'urgent')
+  end
+end
+
+if at > now then
+  if urgent then redis.call('HSET', KEYS[1], 'urgent_until', at + 250) end
+  return wait(at, 'limit')
+end
+
+-- Slow start: wrong credentials must cost one call, not one for each worker.
+local allow = tonumber(raw[5] or 1)
+if probe == 0 and flying >= allow then return wait(now + 250, 'start') end
+
+redis.call('ZADD', KEYS[2], now + tonumber(ARGV[5]), id)
+if held then
+  hold.probe, hold.probe_until = id, now + tonumber(ARGV[5])
+  redis.call('HSET', KEYS[1], held, cjson.encode(hold))
+end
+if urgent and raw[7] then redis.call('HDEL', KEYS[1], 'urgent_until') end
+return {'go', now, after, '', probe, ok_at}

@@ -1,0 +1,173 @@
+package lane
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/tasks"
+)
+
+const (
+	idlePoll   = time.Second            // how often an empty queue is looked at, should the wake-up be lost
+	brokenPoll = 500 * time.Millisecond // how often Redis is asked again while it does not answer
+)
+
+// Dequeuer is the Redis client that one asynq server is given. It passes everything on but asynq's dequeue script, which it
+// knows by its keys: it does not ask while the lane is closed, and does not ask an empty queue again before a wake-up or a
+// second has come. It returns "empty" at once when the worker stops.
+//
+// asynq itself polls: it would take recalls from a closed lane only to have them put back, and ask each empty queue every few
+// milliseconds.
+type Dequeuer struct {
+	redis.UniversalClient
+	lane   *Lane
+	queue  string
+	name   string
+	urgent bool
+	keys   [4]string
+	stop   <-chan struct{}
+
+	wake chan struct{} // holds a token when something may have come
+}
+
+// NewDequeuer returns the client for the server of one queue of a lane. Once stop is closed nothing more is taken from it.
+func NewDequeuer(rdb redis.UniversalClient, l *Lane, p tasks.Priority, stop <-chan struct{}) *Dequeuer {
+	queue := tasks.Queue(l.opt.Provider, l.opt.App, p)
+	prefix := "asynq:{" + queue + "}:"
+	return &Dequeuer{
+		UniversalClient: rdb,
+		lane:            l,
+		queue:           queue,
+		name:            l.opt.Instance + ":" + queue,
+		urgent:          p == tasks.Urgent,
+		keys:            [4]string{prefix + "pending", prefix + "paused", prefix + "active", prefix + "lease"},
+		stop:            stop,
+		wake:            make(chan struct{}, 1),
+	}
+}
+
+// Queue is the queue's name.
+func (d *Dequeuer) Queue() string { return d.queue }
+
+// Name is what the dequeuer's claims go by; an [Ask] of its recalls carries it.
+func (d *Dequeuer) Name() string { return d.name }
+
+// Wake says that something may have come into the queue.
+func (d *Dequeuer) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// EvalSha is called by asynq to run its scripts.
+func (d *Dequeuer) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	return d.run(ctx, keys, func() *redis.Cmd { return d.UniversalClient.EvalSha(ctx, sha, keys, args...) })
+}
+
+// Eval is called by asynq to run a script that Redis does not know yet.
+func (d *Dequeuer) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return d.run(ctx, keys, func() *redis.Cmd { return d.UniversalClient.Eval(ctx, script, keys, args...) })
+}
+
+func (d *Dequeuer) run(ctx context.Context, keys []string, eval func() *redis.Cmd) *redis.Cmd {
+	switch {
+	case d.isDequeue(keys):
+		return d.dequeue(ctx, eval)
+	case d.isForward(keys):
+		cmd := eval()
+		if n, err := cmd.Int(); err == nil && n > 0 {
+			d.Wake()
+		}
+		return cmd
+	}
+	return eval()
+}
+
+func (d *Dequeuer) isDequeue(keys []string) bool {
+	return len(keys) == len(d.keys) && [4]string(keys) == d.keys
+}
+
+// isForward recognises the script that moves due retries into the queue.
+func (d *Dequeuer) isForward(keys []string) bool {
+	return len(keys) > 1 && len(keys) < len(d.keys) && keys[1] == d.keys[0]
+}
+
+// dequeue returns a recall, or "empty" after a while.
+func (d *Dequeuer) dequeue(ctx context.Context, eval func() *redis.Cmd) *redis.Cmd {
+	if d.stopping() {
+		return empty(ctx)
+	}
+	changed := d.lane.changed()
+	if until, _ := d.lane.ClosedUntil(); !until.IsZero() && !d.opened(ctx, until, changed) {
+		return empty(ctx)
+	}
+	cmd := eval()
+	err := cmd.Err()
+	switch {
+	case err == redis.Nil:
+		d.pause(idlePoll)
+	case err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT"):
+		// asynq asks again at once, however long Redis is away.
+		d.sleep(brokenPoll, nil)
+	}
+	return cmd
+}
+
+// opened waits while the lane is closed, and reports whether it has opened for this queue; false just means to ask again.
+// It takes no notice of what comes into the queue meanwhile.
+func (d *Dequeuer) opened(ctx context.Context, until time.Time, changed <-chan struct{}) bool {
+	if wait := time.Until(until); wait > 0 {
+		d.sleep(min(wait, recheck), changed)
+	}
+	if d.stopping() {
+		return false
+	}
+	waiting, err := d.LLen(ctx, d.keys[0]).Result()
+	if err != nil {
+		d.sleep(brokenPoll, nil)
+		return false
+	}
+	if waiting == 0 {
+		d.pause(idlePoll)
+		return false
+	}
+	a, err := d.lane.begin(ctx, "", Ask{Urgent: d.urgent, Dequeuer: d.name}, claimLease)
+	if err != nil {
+		d.sleep(brokenPoll, nil)
+		return false
+	}
+	d.lane.note(a.until, a.reason, a.now)
+	return a.verdict == "go"
+}
+
+// pause waits until something may have come into the queue, or the time is up.
+func (d *Dequeuer) pause(t time.Duration) { d.sleep(t, d.wake) }
+
+// sleep waits for the time, or for less if early says so or the worker stops.
+func (d *Dequeuer) sleep(t time.Duration, early <-chan struct{}) {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-early:
+	case <-d.stop:
+	}
+}
+
+func (d *Dequeuer) stopping() bool {
+	select {
+	case <-d.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func empty(ctx context.Context) *redis.Cmd {
+	cmd := redis.NewCmd(ctx)
+	cmd.SetErr(redis.Nil)
+	return cmd
+}

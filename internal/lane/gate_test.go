@@ -1,0 +1,410 @@
+package lane
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/retry"
+	"github.com/recallq/recallq/tasks"
+)
+
+// world is a Redis whose clock the test turns, with any number of worker processes on it.
+type world struct {
+	t   *testing.T
+	mr  *miniredis.Miniredis
+	rdb redis.UniversalClient
+	now time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	mr := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	w := &world{t: t, mr: mr, rdb: rdb, now: time.Date(2026, 11, 20, 2, 0, 0, 0, time.UTC)}
+	mr.SetTime(w.now)
+	return w
+}
+
+func (w *world) pass(d time.Duration) {
+	w.now = w.now.Add(d)
+	w.mr.SetTime(w.now)
+}
+
+// process returns the lane as another worker process sees it.
+func (w *world) process(name string, limits ...providers.Limit) *Lane {
+	return New(w.rdb, Options{
+		Provider: "timpush", App: "chat", Fingerprint: "f1", Limits: limits, Timeout: 10 * time.Second, Instance: name,
+	})
+}
+
+func (w *world) begin(l *Lane, ask Ask) (string, answer) {
+	w.t.Helper()
+	w.skew(l)
+	id := fmt.Sprintf("%s:%d", l.opt.Instance, l.calls.Add(1))
+	a, err := l.begin(context.Background(), id, ask, l.opt.Timeout+callSlack)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id, a
+}
+
+// skew lets the lane believe in the world's clock, as it does after its first answer.
+func (w *world) skew(l *Lane) { l.skew.Store(int64(time.Until(w.now))) }
+
+func (w *world) goes(l *Lane, ask Ask) *Pass {
+	w.t.Helper()
+	id, a := w.begin(l, ask)
+	if a.verdict != "go" {
+		w.t.Fatalf("verdict %s (%s) until %v, want go", a.verdict, a.reason, a.until.Sub(w.now))
+	}
+	return &Pass{ID: id, Began: a.now, Probe: a.probe, SucceededAt: a.succeededAt, asked: time.Now()}
+}
+
+func (w *world) waits(l *Lane, ask Ask, reason string, want time.Duration) {
+	w.t.Helper()
+	_, a := w.begin(l, ask)
+	if a.verdict != "wait" || a.reason != reason {
+		w.t.Fatalf("verdict %s (%s), want wait (%s)", a.verdict, a.reason, reason)
+	}
+	if got := a.until.Sub(w.now); got != want {
+		w.t.Fatalf("waits %v, want %v", got, want)
+	}
+}
+
+func (w *world) settle(l *Lane, p *Pass, fault *providers.Fault) Change {
+	w.t.Helper()
+	s := Settlement{Class: ClassOf(fault), Written: time.Now()}
+	if fault != nil {
+		s.Says = fault.Error()
+		s.Lane = retry.Decide(retry.Call{Fault: fault, Now: w.now, RecallBy: w.now.Add(day), Probe: p.Probe}).Lane
+	}
+	c, err := l.Settle(context.Background(), p, s)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+const day = 24 * time.Hour
+
+var (
+	perSecond = providers.Limit{Calls: 1, Per: time.Second}
+	noFault   *providers.Fault
+	refused   = &providers.Fault{Kind: providers.Credentials, Code: "70003", Message: "bad sig"}
+	away      = &providers.Fault{Kind: providers.Unavailable, Code: "HTTP 503"}
+	tooFast   = &providers.Fault{Kind: providers.Throttled, Code: "90051"}
+	unknown   = &providers.Fault{Kind: providers.NotFound, Code: "90049"}
+)
+
+func TestACallCountsFromItsStartUntilOneWindowAfterItsAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.process("a", perSecond), w.process("b", perSecond)
+	p := w.goes(a, Ask{})
+	w.pass(700 * time.Millisecond) // the vendor takes its time
+	w.waits(b, Ask{}, ReasonLimit, 500*time.Millisecond)
+	w.settle(a, p, noFault)
+	// Its request was written just now by the settlement's word, so it can have arrived only now.
+	w.waits(b, Ask{}, ReasonLimit, 1002*time.Millisecond)
+	w.pass(1001 * time.Millisecond)
+	w.waits(b, Ask{}, ReasonLimit, time.Millisecond)
+	w.pass(time.Millisecond)
+	w.goes(b, Ask{})
+}
+
+func TestADeadWorkersCallCountsUntilOneWindowAfterItsLease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.process("a", perSecond), w.process("b", perSecond)
+	w.goes(a, Ask{}) // and a is no more
+	w.pass(11 * time.Second)
+	w.waits(b, Ask{}, ReasonLimit, 500*time.Millisecond)
+	w.pass(time.Second)
+	w.waits(b, Ask{}, ReasonLimit, 1002*time.Millisecond)
+	w.pass(1002 * time.Millisecond)
+	w.goes(b, Ask{})
+}
+
+func TestACallThatWasNotWrittenIsNotCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a", perSecond)
+	p := w.goes(a, Ask{})
+	if _, err := a.Settle(context.Background(), p, Settlement{Class: Unmade}); err != nil {
+		t.Fatal(err)
+	}
+	w.goes(a, Ask{})
+}
+
+func TestSeveralWindowsHoldAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	shanghai := providers.Shanghai()
+	a := w.process("a", providers.Limit{Calls: 2, Per: time.Hour}, providers.Limit{Calls: 3, Day: true, TimeZone: shanghai})
+	call := func() {
+		t.Helper()
+		w.settle(a, w.goes(a, Ask{}), noFault)
+	}
+	call() // 10:00 in Shanghai
+	call()
+	w.waits(a, Ask{}, ReasonLimit, time.Hour+2*time.Millisecond)
+	w.pass(time.Hour + 2*time.Millisecond)
+	call() // the third of the day
+	midnight := time.Date(2026, 11, 21, 0, 0, 0, 0, shanghai)
+	w.waits(a, Ask{}, ReasonLimit, midnight.Add(time.Second).Sub(w.now))
+	w.pass(midnight.Sub(w.now))
+	w.waits(a, Ask{}, ReasonLimit, time.Second) // the vendor's midnight may be a little later
+	w.pass(time.Second)
+	call()
+}
+
+func TestACalendarDayIsRightAcrossAClockChange(t *testing.T) {
+	t.Parallel()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip("no time zone database")
+	}
+	for _, c := range []struct {
+		at   string
+		want time.Duration
+	}{
+		{"2026-03-29T12:00:00+02:00", 23 * time.Hour},
+		{"2026-10-25T12:00:00+01:00", 25 * time.Hour},
+		{"2026-11-20T12:00:00+01:00", 24 * time.Hour},
+	} {
+		at, _ := time.Parse(time.RFC3339, c.at)
+		first, next := calendarDay(at, berlin)
+		if got := next.Sub(first); got != c.want {
+			t.Errorf("the day of %s is %v long, want %v", c.at, got, c.want)
+		}
+	}
+}
+
+func TestUrgentTakesTheNextSlot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a", perSecond)
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	w.waits(a, Ask{Urgent: true}, ReasonLimit, 1002*time.Millisecond)
+	w.pass(1002 * time.Millisecond)
+	w.waits(a, Ask{}, ReasonUrgent, 250*time.Millisecond) // the urgent one at the gate is first
+	w.settle(a, w.goes(a, Ask{Urgent: true}), noFault)
+	w.pass(1002 * time.Millisecond)
+
+	// One that still waits in its queue is first as well, unless somebody paused that queue.
+	w.mr.Lpush("asynq:{timpush:chat}:pending", "some-id")
+	w.waits(a, Ask{}, ReasonUrgent, 250*time.Millisecond)
+	_ = w.mr.Set("asynq:{timpush:chat}:paused", "1")
+	w.goes(a, Ask{})
+}
+
+func TestThrottlingClosesTheLaneForAllAndDoubles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.process("a"), w.process("b")
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	first, second := w.goes(a, Ask{}), w.goes(b, Ask{})
+	if c := w.settle(a, first, tooFast); c.Kind != "closed" {
+		t.Errorf("change %q, want closed", c.Kind)
+	}
+	w.waits(b, Ask{}, ReasonThrottled, time.Second)
+	w.pass(10 * time.Millisecond)
+	w.settle(b, second, tooFast) // under way together: told off together
+	w.waits(b, Ask{}, ReasonThrottled, 990*time.Millisecond)
+	for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		w.pass(10 * time.Minute)
+		w.settle(a, w.goes(a, Ask{}), tooFast)
+		w.waits(b, Ask{}, ReasonThrottled, want*time.Second)
+	}
+	w.pass(10 * time.Minute)
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	w.settle(a, w.goes(a, Ask{}), tooFast)
+	w.waits(b, Ask{}, ReasonThrottled, time.Second)
+}
+
+func TestRetryAfterIsTakenAtItsWord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	for range 3 {
+		w.settle(a, w.goes(a, Ask{}), &providers.Fault{Kind: providers.Throttled, RetryAfter: 7 * time.Second})
+		w.waits(a, Ask{}, ReasonThrottled, 7*time.Second)
+		w.pass(7 * time.Second)
+	}
+}
+
+func TestACredentialsHoldLetsOneProbeThroughAtATime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.process("a"), w.process("b")
+	if c := w.settle(a, w.goes(a, Ask{}), refused); c.Kind != "closed" || c.Reason != "credentials" {
+		t.Fatalf("change %+v, want closed for credentials", c)
+	}
+	for _, wait := range []time.Duration{30, 60, 120, 240, 300, 300} {
+		w.waits(b, Ask{}, "credentials", wait*time.Second)
+		w.pass(wait * time.Second)
+		probe := w.goes(b, Ask{})
+		if !probe.Probe {
+			t.Fatal("the call is no probe")
+		}
+		w.waits(a, Ask{}, "credentials", 12*time.Second) // while the probe is under way
+		if c := w.settle(b, probe, refused); c.Kind != "" {
+			t.Fatalf("change %q: a hold is told once", c.Kind)
+		}
+	}
+	w.pass(5 * time.Minute)
+	if c := w.settle(b, w.goes(b, Ask{}), unknown); c.Kind != "opened" {
+		t.Fatalf("change %q, want opened: the account works again", c.Kind)
+	}
+	w.goes(a, Ask{})
+}
+
+func TestADeadProbeIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{}), refused)
+	w.pass(30 * time.Second)
+	w.goes(a, Ask{}) // and is not heard of again
+	w.waits(a, Ask{}, "credentials", 12*time.Second)
+	w.pass(12 * time.Second)
+	if p := w.goes(a, Ask{}); !p.Probe {
+		t.Fatal("the call is no probe")
+	}
+}
+
+func TestAHoldBindsOnlyTheCredentialsItWasSeenWith(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{}), refused)
+	mended := w.process("b")
+	mended.opt.Fingerprint = "f2"
+	if p := w.goes(mended, Ask{}); p.Probe {
+		t.Error("new credentials are probed, want them tried at once")
+	}
+	w.waits(a, Ask{}, "credentials", 30*time.Second)
+}
+
+func TestOnePoisonedRecallDoesNotCloseALaneThatWorksForOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	poisoned, healthy := w.goes(a, Ask{}), w.goes(a, Ask{})
+	w.pass(time.Millisecond)
+	w.settle(a, healthy, noFault)
+	if c := w.settle(a, poisoned, refused); c.Kind != "" {
+		t.Fatalf("change %+v: another recall succeeded while this one was refused", c)
+	}
+	w.goes(a, Ask{})
+}
+
+func TestTenUnavailableAnswersInARowHoldTheLane(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	for i := range 9 {
+		if c := w.settle(a, w.goes(a, Ask{}), away); c.Kind != "" {
+			t.Fatalf("closed after %d", i+1)
+		}
+	}
+	w.settle(a, w.goes(a, Ask{}), unknown) // an answer to the point: the count starts again
+	for range 9 {
+		w.settle(a, w.goes(a, Ask{}), away)
+	}
+	if c := w.settle(a, w.goes(a, Ask{}), away); c.Kind != "closed" || c.Reason != "unavailable" {
+		t.Fatalf("change %+v, want closed", c)
+	}
+	for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		w.waits(a, Ask{}, "unavailable", wait*time.Second)
+		w.pass(wait * time.Second)
+		w.settle(a, w.goes(a, Ask{}), away)
+	}
+	w.pass(30 * time.Second)
+	if c := w.settle(a, w.goes(a, Ask{}), noFault); c.Kind != "opened" {
+		t.Fatalf("change %q, want opened", c.Kind)
+	}
+}
+
+func TestALaneStartsSlowly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	for _, width := range []int{1, 2, 4, 8, 16} {
+		var under []*Pass
+		for range width {
+			under = append(under, w.goes(a, Ask{}))
+		}
+		w.waits(a, Ask{}, ReasonStart, 250*time.Millisecond)
+		w.settle(a, under[0], noFault) // one answer is enough to double
+		for _, p := range under[1:] {
+			if _, err := a.Settle(context.Background(), p, Settlement{Class: Unmade}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestAClaimKeepsTheSlotForItsDequeuer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a", perSecond)
+	claim := func(name string) answer {
+		t.Helper()
+		w.skew(a)
+		got, err := a.begin(context.Background(), "", Ask{Dequeuer: name}, claimLease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := claim("one"); got.verdict != "go" {
+		t.Fatalf("verdict %s, want go", got.verdict)
+	}
+	if got := claim("two"); got.verdict != "wait" {
+		t.Fatalf("verdict %s for the second claim, want wait", got.verdict)
+	}
+	w.waits(a, Ask{Dequeuer: "two"}, ReasonLimit, 500*time.Millisecond)
+	w.settle(a, w.goes(a, Ask{Dequeuer: "one"}), noFault)
+	w.pass(1002 * time.Millisecond)
+
+	claim("one")
+	w.pass(claimLease) // its queue was empty after all
+	w.goes(a, Ask{Dequeuer: "two"})
+}
+
+func TestNoCallAtOrAfterRecallBy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	for _, c := range []struct {
+		left time.Duration
+		want string
+	}{{time.Millisecond, "go"}, {0, "expired"}, {-time.Hour, "expired"}} {
+		if _, got := w.begin(a, Ask{RecallBy: w.now.Add(c.left)}); got.verdict != c.want {
+			t.Errorf("%v left: %s, want %s", c.left, got.verdict, c.want)
+		}
+	}
+}
+
+func TestKeysOfALaneShareOneSlot(t *testing.T) {
+	t.Parallel()
+	l := New(nil, Options{Provider: "timpush", App: "chat"})
+	want := []string{
+		"recallq:lane:{timpush:chat}", "recallq:lane:{timpush:chat}:flight", "recallq:lane:{timpush:chat}:calls",
+		"asynq:{timpush:chat}:pending", "asynq:{timpush:chat}:paused",
+	}
+	if fmt.Sprint(l.keys) != fmt.Sprint(want) {
+		t.Errorf("keys %v, want %v", l.keys, want)
+	}
+	if q := tasks.Queue("timpush", "chat", tasks.Urgent); q != "timpush:chat" {
+		t.Errorf("the urgent queue is %q", q)
+	}
+}

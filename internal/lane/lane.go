@@ -1,0 +1,409 @@
+package lane
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/retry"
+	"github.com/recallq/recallq/tasks"
+)
+
+//go:embed begin.lua
+var beginSource string
+
+//go:embed settle.lua
+var settleSource string
+
+var (
+	beginScript  = redis.NewScript(beginSource)
+	settleScript = redis.NewScript(settleSource)
+)
+
+// Reasons for which a lane is closed, beside the kinds of fault that hold it (credentials, misconfigured, unavailable).
+const (
+	ReasonThrottled = "throttled" // the vendor told the account to slow down
+	ReasonLimit     = "limit"     // the lane's own limits give no slot yet
+	ReasonUrgent    = "urgent"    // urgent recalls take the next slot
+	ReasonStart     = "start"     // slow start: earlier calls have to come back first
+)
+
+// WakePrefix begins the messages on [tasks.WakeChannel] that say that a lane may have changed; its name follows.
+const WakePrefix = "lane "
+
+// IsHold reports whether a reason for which a lane is closed is a hold: somebody has to mend something.
+func IsHold(reason string) bool {
+	switch providers.Kind(reason) {
+	case providers.Credentials, providers.Misconfigured, providers.Unavailable:
+		return true
+	}
+	return false
+}
+
+const (
+	claimLease = 2 * time.Second // how long a dequeuer may take to fetch the recall it claimed a slot for
+	callSlack  = 2 * time.Second // how much longer than its timeout a call may be in flight
+	// startWithin is how soon after it was let through a call has to start. A process that was paused in between asks again:
+	// its slot may have been given to another.
+	startWithin = time.Second
+	recheck     = 5 * time.Second // how often a closed lane is looked at, should the wake-up be lost
+)
+
+// ErrStopping is returned to those who wait at a lane when the worker stops.
+var ErrStopping = errors.New("the worker is stopping")
+
+// Options are what a lane is made of.
+type Options struct {
+	Provider, App string
+	// Fingerprint tells one set of credentials from another, without telling them: holds bind only those they were seen with.
+	Fingerprint string
+	Limits      []providers.Limit
+	// Timeout is how long one call may take.
+	Timeout time.Duration
+	// Instance tells this worker process from all others.
+	Instance string
+}
+
+// Lane is one lane as one worker process sees it. It is safe for concurrent use.
+type Lane struct {
+	opt   Options
+	rdb   redis.UniversalClient
+	keys  []string
+	calls atomic.Int64
+	skew  atomic.Int64 // Redis's clock minus ours, in nanoseconds
+
+	mu     sync.Mutex
+	until  time.Time     // closed until then, as far as is known here
+	reason string        // why
+	change chan struct{} // closed and replaced when the lane may have changed
+}
+
+// New returns the lane. It does not talk to Redis yet.
+func New(rdb redis.UniversalClient, opt Options) *Lane {
+	base := "recallq:lane:{" + opt.Provider + ":" + opt.App + "}"
+	urgent := "asynq:{" + tasks.Queue(opt.Provider, opt.App, tasks.Urgent) + "}"
+	return &Lane{
+		opt:    opt,
+		rdb:    rdb,
+		keys:   []string{base, base + ":flight", base + ":calls", urgent + ":pending", urgent + ":paused"},
+		change: make(chan struct{}),
+	}
+}
+
+// Name is provider:app.
+func (l *Lane) Name() string { return l.opt.Provider + ":" + l.opt.App }
+
+// Ask is a recall at the gate.
+type Ask struct {
+	RecallBy time.Time // no call starts at or after it
+	Urgent   bool
+	Dequeuer string // the dequeuer that fetched the recall; its claim is used up
+}
+
+// Pass is the permission to make one call, now. It has to be settled.
+type Pass struct {
+	ID    string
+	Began time.Time // Redis's clock
+	Probe bool      // the lane is held, and this call finds out whether it still has to be
+	// SucceededAt is when a recall of this lane last succeeded with these credentials; zero: never.
+	SucceededAt time.Time
+
+	asked time.Time // our clock
+}
+
+// Stale reports whether so much time has gone by since the pass was asked for that the call must not start on it: the process
+// was paused, and the slot may be another's by now.
+func (p *Pass) Stale() bool { return time.Since(p.asked) > startWithin }
+
+// Closed says that a recall cannot pass within [retry.InPlace].
+type Closed struct {
+	Until  time.Time // our clock; the lane does not open before it
+	For    time.Duration
+	Reason string
+}
+
+func (c *Closed) Error() string {
+	return fmt.Sprintf("the lane is closed for another %s (%s)", c.For.Round(time.Second), c.Reason)
+}
+
+// ErrWindowClosed is returned when recall_by has come, by Redis's clock.
+var ErrWindowClosed = errors.New("the recall window has closed")
+
+// Enter waits until the recall may be called, for [retry.InPlace] at most. Beside a Pass it returns [ErrWindowClosed],
+// a [*Closed], [ErrStopping] when stop is closed, ctx's error, or Redis's: when Redis does not answer, nothing passes.
+func (l *Lane) Enter(ctx context.Context, stop <-chan struct{}, ask Ask) (*Pass, error) {
+	patience := time.Now().Add(retry.InPlace)
+	for {
+		changed := l.changed()
+		id := l.opt.Instance + ":" + strconv.FormatInt(l.calls.Add(1), 36)
+		asked := time.Now()
+		a, err := l.begin(ctx, id, ask, l.opt.Timeout+callSlack)
+		if err != nil {
+			return nil, err
+		}
+		switch a.verdict {
+		case "expired":
+			return nil, ErrWindowClosed
+		case "go":
+			l.note(a.until, "", a.now)
+			return &Pass{ID: id, Began: a.now, Probe: a.probe, SucceededAt: a.succeededAt, asked: asked}, nil
+		}
+		l.note(a.until, a.reason, a.now)
+		wait := a.until.Sub(a.now)
+		if !ask.RecallBy.IsZero() && a.until.After(ask.RecallBy) || time.Now().Add(wait).After(patience) {
+			return nil, &Closed{Until: time.Now().Add(wait), For: wait, Reason: a.reason}
+		}
+		if err := l.sleep(ctx, stop, changed, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (l *Lane) sleep(ctx context.Context, stop, changed <-chan struct{}, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-changed:
+	case <-stop:
+		return ErrStopping
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+type answer struct {
+	verdict, reason         string
+	now, until, succeededAt time.Time // Redis's clock
+	probe                   bool
+}
+
+// begin runs begin.lua; once more if the calendar day that it was given is not Redis's.
+func (l *Lane) begin(ctx context.Context, id string, ask Ask, lease time.Duration) (answer, error) {
+	now := l.now()
+	for {
+		limits, keep := encodeLimits(l.opt.Limits, now)
+		args := []any{id, millis(ask.RecallBy), flag(ask.Urgent), l.opt.Fingerprint, lease.Milliseconds(), keep.Milliseconds(), ask.Dequeuer}
+		reply, err := beginScript.Run(ctx, l.rdb, l.keys, append(args, limits...)...).Slice()
+		if err != nil {
+			return answer{}, fmt.Errorf("ask the lane %s for a slot: %w", l.Name(), err)
+		}
+		a := answer{
+			verdict:     reply[0].(string),
+			now:         fromMillis(reply[1].(int64)),
+			until:       fromMillis(reply[2].(int64)),
+			reason:      reply[3].(string),
+			probe:       reply[4].(int64) == 1,
+			succeededAt: fromMillis(reply[5].(int64)),
+		}
+		l.skew.Store(int64(time.Until(a.now)))
+		if a.verdict != "day" {
+			return a, nil
+		}
+		now = a.now
+	}
+}
+
+// Class says what a call's answer means for its lane.
+type Class string
+
+// The classes of answers.
+const (
+	OK          Class = "ok"          // the vendor took the message back, or had done so before
+	Answered    Class = "answered"    // the vendor refused this recall only, so the account works
+	Unavailable Class = "unavailable" // no usable answer
+	Throttled   Class = "throttled"   // too many calls
+	Refused     Class = "refused"     // the account, or the URL, is refused
+	Unmade      Class = "unmade"      // no call was made
+)
+
+// ClassOf tells what a call's fault (nil: success) means for its lane.
+func ClassOf(f *providers.Fault) Class {
+	if f == nil {
+		return OK
+	}
+	switch f.Kind {
+	case providers.AlreadyRecalled:
+		return OK
+	case providers.Unavailable:
+		return Unavailable
+	case providers.Throttled:
+		return Throttled
+	case providers.Credentials, providers.Misconfigured:
+		return Refused
+	default:
+		return Answered
+	}
+}
+
+// Settlement is what came of a call.
+type Settlement struct {
+	Class Class
+	// Written is when the request's last byte was written, by our clock; zero if it was not.
+	Written time.Time
+	// Lane is what the policy wants of the whole lane.
+	Lane retry.Lane
+	// Says is the vendor's words, for people.
+	Says string
+}
+
+// Change is an opening or a closing of a lane, to be told once.
+type Change struct {
+	Kind   string // "", "opened", "closed"
+	Reason string
+	Until  time.Time // closed: until then at least
+	Since  time.Time // opened: since when it had been closed
+	Says   string
+}
+
+// Settle says what came of a call. It must be called once for each Pass.
+func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error) {
+	ago := int64(-1)
+	if !s.Written.IsZero() {
+		ago = time.Since(s.Written).Milliseconds()
+	}
+	wait := s.Lane.Wait
+	args := []any{
+		p.ID, string(s.Class), l.opt.Fingerprint, ago, certain(l.opt.Limits).Milliseconds(), millis(p.Began),
+		wait.First.Milliseconds(), wait.Max.Milliseconds(), flag(s.Lane.Exact), string(s.Class), providers.Line(s.Says, providers.MaxMessage),
+		s.Lane.After, flag(s.Lane.Close == retry.Open),
+	}
+	if s.Lane.HoldReason != "" {
+		args[9] = string(s.Lane.HoldReason)
+	}
+	reply, err := settleScript.Run(ctx, l.rdb, l.keys[:3], args...).Slice()
+	if err != nil {
+		return Change{}, fmt.Errorf("settle a call of the lane %s: %w", l.Name(), err)
+	}
+	now := fromMillis(reply[2].(int64))
+	until := fromMillis(reply[1].(int64))
+	c := Change{Kind: reply[0].(string), Reason: reply[3].(string), Until: until, Since: fromMillis(reply[4].(int64)), Says: s.Says}
+	l.skew.Store(int64(time.Until(now)))
+	if until.After(now) {
+		l.note(until, c.Reason, now)
+	} else {
+		l.Wake()
+	}
+	if c.Kind != "" {
+		// Other processes learn of it at once; should this get lost, they look again within [recheck].
+		l.rdb.Publish(ctx, tasks.WakeChannel, WakePrefix+l.Name())
+	}
+	return c, nil
+}
+
+// Throttle closes the lane because the vendor throttled another API of the same account.
+func (l *Lane) Throttle(ctx context.Context, want retry.Lane) error {
+	p := &Pass{ID: l.opt.Instance + ":account", Began: l.now()}
+	_, err := l.Settle(ctx, p, Settlement{Class: Throttled, Lane: want})
+	return err
+}
+
+// Wake makes everybody who waits at this lane look again.
+func (l *Lane) Wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until, l.reason = time.Time{}, ""
+	close(l.change)
+	l.change = make(chan struct{})
+}
+
+// ClosedUntil tells until when the lane is closed, by our clock, as far as this process knows, and why. A zero time means
+// that it is open.
+func (l *Lane) ClosedUntil() (time.Time, string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.until, l.reason
+}
+
+func (l *Lane) note(until time.Time, reason string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !until.After(now) {
+		l.until, l.reason = time.Time{}, ""
+		return
+	}
+	l.until, l.reason = time.Now().Add(until.Sub(now)), reason
+}
+
+func (l *Lane) changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.change
+}
+
+// now is Redis's clock, as last heard.
+func (l *Lane) now() time.Time { return time.Now().Add(time.Duration(l.skew.Load())) }
+
+// Now is Redis's clock as this process last heard it.
+func (l *Lane) Now() time.Time { return l.now() }
+
+// encodeLimits puts the limits into begin.lua's words, with the calendar days that now is in, and tells how long calls made
+// have to be remembered for them.
+func encodeLimits(limits []providers.Limit, now time.Time) (args []any, keep time.Duration) {
+	for _, lim := range limits {
+		if !lim.Day {
+			args = append(args, lim.Calls, lim.Per.Milliseconds(), 0, 0)
+			keep = max(keep, lim.Per)
+			continue
+		}
+		first, next := calendarDay(now, lim.TimeZone)
+		args = append(args, lim.Calls, 0, first.UnixMilli(), next.UnixMilli())
+		keep = max(keep, next.Sub(first))
+	}
+	return args, keep + time.Minute
+}
+
+// calendarDay returns the first moment of now's day in a time zone, and of the day after it. A day with a clock change is 23
+// or 25 hours long.
+func calendarDay(now time.Time, zone *time.Location) (first, next time.Time) {
+	if zone == nil {
+		zone = time.UTC
+	}
+	y, m, d := now.In(zone).Date()
+	return time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)
+}
+
+// certain is how long after its writing a call has arrived for certain: a tenth of the shortest window. It only matters when
+// the answer takes longer than that.
+func certain(limits []providers.Limit) time.Duration {
+	if len(limits) == 0 {
+		return 0
+	}
+	shortest := 24 * time.Hour
+	for _, lim := range limits {
+		if !lim.Day {
+			shortest = min(shortest, lim.Per)
+		}
+	}
+	return max(min(shortest/10, 10*time.Second), time.Millisecond)
+}
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMillis(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+func flag(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}

@@ -1,0 +1,265 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/recallq/recallq/internal/lane"
+	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/tasks"
+)
+
+const (
+	publishEvery = 10 * time.Second
+	trimEvery    = 5 * time.Minute
+	minUrgent    = 2 // workers of its own that urgent recalls of a lane have at least
+	// emptyPause is asynq's pause after an empty dequeue. The real waiting is done by the lane's dequeuer.
+	emptyPause = 2 * time.Millisecond
+	// forwardEvery is how often asynq moves due retries into their queue.
+	forwardEvery = time.Second
+	stopGrace    = 10 * time.Second
+	callGrace    = 2 * time.Second
+)
+
+// Lane is one lane to serve.
+type Lane struct {
+	Spec           providers.Spec
+	App            string
+	Provider       providers.Provider
+	Fingerprint    string // tells one set of credentials from another
+	Window         time.Duration
+	Limits         []providers.Limit
+	Timeout        time.Duration // of one call
+	Concurrency    int           // recalls at a time, bulk; urgent ones have workers of their own
+	Simulated      bool          // the base URL is not the vendor's
+	HasDefaultText bool          // timpush: the app has default texts
+	// Account names what the lane shares with others: lanes of one account are throttled together when the vendor says so.
+	Account string
+}
+
+// Options are what a worker is made of.
+type Options struct {
+	Redis     redis.UniversalClient
+	Lanes     []Lane
+	Instance  string        // tells this process from all others
+	Retention time.Duration // how long ended tasks are kept
+	Log       zerolog.Logger
+}
+
+// Worker serves lanes. It is made by New, started once and stopped once.
+type Worker struct {
+	opt      Options
+	ledger   *ledger.Ledger
+	stations []*station
+	stop     chan struct{} // closed: take no more work
+	leave    chan struct{} // closed: give up what is not done
+	wg       sync.WaitGroup
+}
+
+// station is all that is one lane's own.
+type station struct {
+	Lane
+	lane      *lane.Lane
+	siblings  []*lane.Lane
+	ledger    *ledger.Ledger
+	inspector *asynq.Inspector
+	log       zerolog.Logger
+	stop      <-chan struct{}
+	leave     <-chan struct{}
+	servers   []*server
+}
+
+// server is one asynq server with the dequeuer it is fed by.
+type server struct {
+	*asynq.Server
+	dequeuer *lane.Dequeuer
+	handler  *handler
+}
+
+// New returns a worker that serves nothing yet.
+func New(opt Options) *Worker {
+	w := &Worker{
+		opt:    opt,
+		ledger: ledger.New(opt.Redis),
+		stop:   make(chan struct{}),
+		leave:  make(chan struct{}),
+	}
+	for _, l := range opt.Lanes {
+		w.stations = append(w.stations, w.newStation(l))
+	}
+	for _, s := range w.stations {
+		for _, other := range w.stations {
+			if s != other && s.Account != "" && s.Account == other.Account {
+				s.siblings = append(s.siblings, other.lane)
+			}
+		}
+	}
+	return w
+}
+
+func (w *Worker) newStation(l Lane) *station {
+	s := &station{
+		Lane: l,
+		lane: lane.New(w.opt.Redis, lane.Options{
+			Provider: l.Spec.Name, App: l.App, Fingerprint: l.Fingerprint,
+			Limits: l.Limits, Timeout: l.Timeout, Instance: w.opt.Instance,
+		}),
+		ledger:    w.ledger,
+		inspector: asynq.NewInspectorFromRedisClient(w.opt.Redis),
+		log:       w.opt.Log.With().Str("provider", l.Spec.Name).Str("app", l.App).Logger(),
+		stop:      w.stop,
+		leave:     w.leave,
+	}
+	s.servers = []*server{
+		w.newServer(s, tasks.Urgent, max(minUrgent, l.Concurrency/4)),
+		w.newServer(s, tasks.Bulk, max(1, l.Concurrency)),
+	}
+	return s
+}
+
+func (w *Worker) newServer(s *station, p tasks.Priority, concurrency int) *server {
+	d := lane.NewDequeuer(w.opt.Redis, s.lane, p, w.stop)
+	return &server{
+		dequeuer: d,
+		handler:  &handler{station: s, dequeuer: d, priority: p},
+		Server: asynq.NewServerFromRedisClient(d, asynq.Config{
+			Concurrency:              concurrency,
+			Queues:                   map[string]int{d.Queue(): 1},
+			TaskCheckInterval:        emptyPause,
+			DelayedTaskCheckInterval: forwardEvery,
+			RetryDelayFunc:           retryDelay,
+			IsFailure:                isFailure,
+			ShutdownTimeout:          w.grace(),
+			Logger:                   logger{s.log},
+			LogLevel:                 asynq.WarnLevel,
+		}),
+	}
+}
+
+// grace is how long a stop waits for calls in flight.
+func (w *Worker) grace() time.Duration {
+	grace := stopGrace
+	for _, l := range w.opt.Lanes {
+		grace = max(grace, l.Timeout+callGrace)
+	}
+	return grace
+}
+
+// Start publishes the lanes and begins to serve them. It returns once Redis has taken the lanes and every server runs.
+func (w *Worker) Start(ctx context.Context) error {
+	if err := w.publish(ctx); err != nil {
+		return err
+	}
+	for _, s := range w.stations {
+		for _, srv := range s.servers {
+			if err := srv.Start(srv.handler); err != nil {
+				return fmt.Errorf("start the queue %s: %w", srv.dequeuer.Queue(), err)
+			}
+		}
+	}
+	w.wg.Go(w.listen)
+	w.wg.Go(w.housekeeping)
+	return nil
+}
+
+// Stop takes no more work, lets calls in flight finish within the grace period and hands back the rest, uncounted.
+func (w *Worker) Stop() {
+	close(w.stop)
+	grace := time.AfterFunc(w.grace(), func() { close(w.leave) })
+	defer grace.Stop()
+	var wg sync.WaitGroup
+	for _, s := range w.stations {
+		for _, srv := range s.servers {
+			wg.Go(srv.Shutdown)
+		}
+	}
+	wg.Wait()
+	w.wg.Wait()
+	for _, s := range w.stations {
+		s.Provider.Close()
+	}
+}
+
+// listen passes wake-ups on to those who wait.
+func (w *Worker) listen() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	sub := w.opt.Redis.Subscribe(ctx, tasks.WakeChannel)
+	defer sub.Close()
+	dequeuers := map[string]*lane.Dequeuer{}
+	lanes := map[string]*lane.Lane{}
+	for _, s := range w.stations {
+		lanes[s.lane.Name()] = s.lane
+		for _, srv := range s.servers {
+			dequeuers[srv.dequeuer.Queue()] = srv.dequeuer
+		}
+	}
+	messages := sub.Channel()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			if name, isLane := strings.CutPrefix(m.Payload, lane.WakePrefix); isLane && lanes[name] != nil {
+				lanes[name].Wake()
+			} else if d := dequeuers[m.Payload]; d != nil {
+				d.Wake()
+			}
+		}
+	}
+}
+
+// housekeeping publishes the lanes and trims the stream of outcomes, again and again.
+func (w *Worker) housekeeping() {
+	publish, trim := time.NewTicker(publishEvery), time.NewTicker(trimEvery)
+	defer publish.Stop()
+	defer trim.Stop()
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), publishEvery)
+		select {
+		case <-w.stop:
+			cancel()
+			return
+		case <-publish.C:
+			if err := w.publish(ctx); err != nil {
+				w.opt.Log.Debug().Err(err).Msg("the lanes were not published")
+			}
+		case now := <-trim.C:
+			if err := w.ledger.Trim(ctx, now); err != nil {
+				w.opt.Log.Debug().Err(err).Msg("the outcomes were not trimmed")
+			}
+		}
+		cancel()
+	}
+}
+
+// publish tells producers and the command line which lanes are served, without secrets.
+func (w *Worker) publish(ctx context.Context) error {
+	var errs []error
+	for _, s := range w.stations {
+		l := tasks.Lane{
+			Provider: s.Spec.Name, App: s.App, Window: s.Window, Limits: s.Limits,
+			Simulated: s.Simulated, HasDefaultText: s.HasDefaultText, Retention: w.opt.Retention, LastSeen: s.lane.Now(),
+		}
+		if until, why := s.lane.ClosedUntil(); !until.IsZero() && lane.IsHold(why) {
+			l.Hold = why
+		}
+		errs = append(errs, tasks.PublishLane(ctx, w.opt.Redis, l))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("publish the lanes: %w", err)
+	}
+	return nil
+}
