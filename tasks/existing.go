@@ -1,0 +1,299 @@
+package tasks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// This file knows how asynq v0.26 lays a task out in Redis: a hash asynq:{<queue>}:t:<id> with the fields msg, state and
+// result, and one list or sorted set for each state. asynq's Inspector would do for looking and deleting, but it takes no
+// context, and it deletes a task in whatever state it finds it: one that a worker has completed since we looked
+// would be recalled a second time. Tests hold the layout, so that an asynq that changes it fails by name.
+
+// MarkPrefix begins the names of the fields that the worker keeps in the task's hash beside asynq's own. Those of a task that
+// is moved from the bulk to the urgent queue travel as task headers of the same names (asynq.Task.Headers), so that
+// attempts and calls made go on counting.
+const MarkPrefix = "rq_"
+
+// States of a task in asynq.
+const (
+	stateActive    = "active"
+	stateCompleted = "completed"
+	stateArchived  = "archived"
+)
+
+func queueKey(queue, name string) string { return "asynq:{" + queue + "}:" + name }
+
+// TaskKey returns the key of the hash in which asynq keeps a task, and the worker its marks.
+func TaskKey(queue, id string) string { return queueKey(queue, "t:"+id) }
+
+// copyOf is one queue's copy of a recall, as it was when looked at.
+type copyOf struct {
+	queue, id string
+	state     string // empty: there is none
+	result    string // as it stands in Redis
+	outcome   string // what result says; empty if there is none
+	payload   []byte
+	recall    Recall // what could be read of payload
+}
+
+// verdict is what a copy means to a recall that is enqueued now.
+type verdict int
+
+const (
+	absent  verdict = iota // there is none
+	waiting                // open, and nobody works on it at this moment
+	settled                // ended well, or a worker has it in its hands
+	failed                 // ended without success: a new one may take its place
+)
+
+func (c copyOf) verdict() verdict {
+	switch {
+	case Succeeded(c.outcome):
+		return settled
+	case c.state == "":
+		return absent
+	case c.state == stateActive, c.state == stateCompleted:
+		return settled
+	case c.state == stateArchived, c.outcome != "":
+		return failed
+	}
+	return waiting
+}
+
+func (c copyOf) existing() Existing {
+	e := Existing{Standing: Open, Batch: c.recall.Batch, Seq: c.recall.Seq}
+	switch {
+	case c.outcome != "":
+		e.Standing = c.outcome
+	case c.state == stateArchived, c.state == stateCompleted:
+		e.Standing = Ended
+	}
+	return e
+}
+
+// look reads one queue's copy of a recall.
+func (p *Producer) look(ctx context.Context, queue, id string) (copyOf, error) {
+	c := copyOf{queue: queue, id: id}
+	values, err := p.rdb.HMGet(ctx, TaskKey(queue, id), "state", "result", "msg").Result()
+	if err != nil {
+		return c, fmt.Errorf("looking for %s in %s: %w", id, queue, err)
+	}
+	var msg string
+	for i, to := range []*string{&c.state, &c.result, &msg} {
+		*to, _ = values[i].(string)
+	}
+	if c.result != "" {
+		var o Outcome
+		// A result that is not ours says nothing about how the recall ended.
+		if json.Unmarshal([]byte(c.result), &o) == nil {
+			c.outcome = o.Outcome
+		}
+	}
+	if msg != "" {
+		c.payload = payloadOf([]byte(msg))
+		c.recall, _ = Decode(c.payload) // of a newer payload at least the batch can be read
+	}
+	return c, nil
+}
+
+// payloadField is the number of the field "payload" in asynq's TaskMessage.
+const payloadField = 2
+
+// payloadOf takes the payload out of asynq's task message; nil if it has none or is none.
+func payloadOf(msg []byte) []byte {
+	for len(msg) > 0 {
+		field, kind, n := protowire.ConsumeTag(msg)
+		if n < 0 {
+			return nil
+		}
+		msg = msg[n:]
+		if field == payloadField && kind == protowire.BytesType {
+			payload, n := protowire.ConsumeBytes(msg)
+			if n < 0 {
+				return nil
+			}
+			return payload
+		}
+		if n = protowire.ConsumeFieldValue(field, kind, msg); n < 0 {
+			return nil
+		}
+		msg = msg[n:]
+	}
+	return nil
+}
+
+// removeScript deletes a task if it still stands as it was seen, and returns the worker's marks.
+//
+// A hash without msg is no task: the rest of one that was deleted while a worker wrote to it, in the way of every new one. A
+// task that is missing in its state's set is deleted all the same, because asynq's ArchiveAll leaves such behind.
+//
+// KEYS[1] the task's hash, KEYS[2] the pending list, KEYS[3] the sorted set of the state it was seen in
+// ARGV[1] the id, ARGV[2] the state it was seen in, ARGV[3] the result it was seen with, ARGV[4] the
+// prefix of marks
+//
+// Returns nil if it stands otherwise by now, else the marks as name, value, name, value.
+var removeScript = redis.NewScript(`
+local state = redis.call("HGET", KEYS[1], "state") or ""
+local result = redis.call("HGET", KEYS[1], "result") or ""
+if state ~= ARGV[2] or result ~= ARGV[3] or state == "active" then
+	return nil
+end
+if state == "pending" then
+	redis.call("LREM", KEYS[2], 0, ARGV[1])
+elseif state ~= "" then
+	redis.call("ZREM", KEYS[3], ARGV[1])
+end
+local marks = {}
+local all = redis.call("HGETALL", KEYS[1])
+for i = 1, #all, 2 do
+	if string.sub(all[i], 1, #ARGV[4]) == ARGV[4] then
+		marks[#marks+1] = all[i]
+		marks[#marks+1] = all[i+1]
+	end
+end
+redis.call("DEL", KEYS[1])
+return marks`)
+
+// remove deletes a copy if it still stands as it was seen, and returns the marks that the worker had made at it. It is
+// false if the copy has changed since.
+func (p *Producer) remove(ctx context.Context, c copyOf) (bool, map[string]string, error) {
+	state := c.state
+	if state == "" || state == "pending" {
+		state = "archived" // any set of the queue: the script does not touch it
+	}
+	keys := []string{TaskKey(c.queue, c.id), queueKey(c.queue, "pending"), queueKey(c.queue, state)}
+	list, err := removeScript.Run(ctx, p.rdb, keys, c.id, c.state, c.result, MarkPrefix).StringSlice()
+	if errors.Is(err, redis.Nil) {
+		return false, nil, nil
+	}
+	if err != nil {
+		return false, nil, fmt.Errorf("removing %s from %s: %w", c.id, c.queue, err)
+	}
+	marks := make(map[string]string, len(list)/2)
+	for i := 0; i+1 < len(list); i += 2 {
+		marks[list[i]] = list[i+1]
+	}
+	return true, marks, nil
+}
+
+// task is a task on its way into its queue.
+type task struct {
+	id, kind, queue string
+	payload         []byte
+	headers         map[string]string
+	retention       time.Duration
+	// unmistakable is true when nobody else can write the same payload, so that finding it means that we have.
+	unmistakable bool
+	// nowhere is true once a copy of the recall has been removed to make way for this one.
+	nowhere bool
+}
+
+func (p *Producer) enqueue(ctx context.Context, t task) error {
+	_, err := p.client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(t.kind, t.payload, t.headers),
+		asynq.TaskID(t.id), asynq.Queue(t.queue), asynq.MaxRetry(MaxRetry),
+		asynq.Retention(t.retention), asynq.Timeout(TaskTimeout))
+	return err
+}
+
+// settled says how a task got into its queue, or what was in its way.
+type settlement struct {
+	enqueued bool
+	replaced *copyOf // the failed copy that made way
+	inTheWay copyOf  // if not enqueued
+}
+
+const (
+	// rescueFor is how long a recall that is in no queue is tried to be written, whatever its caller's context says.
+	rescueFor   = 15 * time.Second
+	rescueFirst = 20 * time.Millisecond
+	rescueMost  = time.Second
+)
+
+// settle enqueues a task in its own queue; a copy there that has failed makes way.
+//
+// Once a copy has been removed the recall is nowhere until the new one is written, so that from then on neither the end of
+// the caller's context nor a passing error of Redis ends the attempts.
+func (p *Producer) settle(ctx context.Context, t task) (settlement, error) {
+	var s settlement
+	unsure := false
+	var deadline time.Time
+	wait := rescueFirst
+	for {
+		if t.nowhere && deadline.IsZero() {
+			deadline = time.Now().Add(rescueFor)
+			rescue, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+			defer cancel()
+			ctx = rescue
+		}
+		again, err := p.settleOnce(ctx, &t, &s, unsure)
+		if err == nil && !again {
+			return s, nil
+		}
+		if err != nil && !t.nowhere {
+			return s, err
+		}
+		if err != nil && ctx.Err() != nil {
+			return s, fmt.Errorf("the earlier task is removed, and the new one could not be written; enqueue it again: %w", err)
+		}
+		if err != nil {
+			unsure = true // an answer may be lost, not the command
+			pause(ctx, wait)
+			wait = min(2*wait, rescueMost)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// settleOnce makes one attempt. It is to be made again if something made way, or changed while it was looked at.
+func (p *Producer) settleOnce(ctx context.Context, t *task, s *settlement, unsure bool) (again bool, err error) {
+	err = p.enqueue(ctx, *t)
+	if err == nil {
+		s.enqueued = true
+		return false, nil
+	}
+	if !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return false, fmt.Errorf("enqueueing %s: %w", t.id, err)
+	}
+	c, err := p.look(ctx, t.queue, t.id)
+	if err != nil {
+		return false, err
+	}
+	if (t.unmistakable || unsure) && bytes.Equal(c.payload, t.payload) {
+		// This very call has written it: an answer was lost on the way, and the command was sent again.
+		s.enqueued = true
+		return false, nil
+	}
+	v := c.verdict()
+	if v == settled || v == waiting {
+		s.inTheWay = c
+		return false, nil
+	}
+	removed, _, err := p.remove(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	if removed {
+		t.nowhere = true
+		if v == failed {
+			s.replaced = &c
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,334 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// How tasks are put into asynq.
+const (
+	// MaxRetry is asynq's own bound on retries, far above anything reachable: asynq archives a task whose bound is reached
+	// before it asks us, so ours is the only hand that gives up.
+	MaxRetry = 1 << 20
+	// TaskTimeout is when asynq takes a handler for hung. The calls in it have time-outs of their own, far shorter.
+	TaskTimeout = 15 * time.Minute
+	// DefaultRetention is how long an ended task is kept, unless the lane says otherwise. While it is kept, the same recall
+	// is a duplicate.
+	DefaultRetention = 24 * time.Hour
+)
+
+// Status says what became of a recall that was enqueued.
+type Status string
+
+// The statuses; [Expired] is the third. A recall that is invalid is an error instead.
+const (
+	Enqueued  = "enqueued"
+	Duplicate = "duplicate"
+)
+
+// Result is what [Producer.Enqueue] did.
+type Result struct {
+	ID       string // the task id
+	Status   Status // Enqueued, Duplicate or Expired
+	App      string // the app, filled in where the recall left it empty
+	RecallBy time.Time
+	Queue    string // where the task is now; for a duplicate, where it was found
+	// Existing says how the earlier task of the same recall stands or stood; zero if there was none.
+	Existing Existing
+	// Promoted is true for a duplicate that waited as bulk and was moved to the urgent queue, keeping its batch.
+	Promoted bool
+	// Replaced is true for an enqueued recall that took the place of one that had failed.
+	Replaced bool
+}
+
+// Existing is an earlier task of the same recall.
+type Existing struct {
+	// Standing is "open", or the outcome it ended with; "ended" when asynq keeps it as ended without an outcome of ours.
+	Standing string
+	Batch    string // its batch, if any
+	Seq      int64  // its number there
+}
+
+// The standings beside the outcomes.
+const (
+	Open  = "open"
+	Ended = "ended"
+)
+
+// Producer enqueues recalls. It is safe for concurrent use, and one is enough for a program. It owns nothing that has to be
+// closed; the Redis client stays its caller's.
+type Producer struct {
+	rdb    redis.UniversalClient
+	client *asynq.Client
+	now    func() time.Time
+	lanes  laneCache
+	wakes  wakes
+}
+
+// ProducerOption changes how a Producer works.
+type ProducerOption func(*Producer)
+
+// WithClock replaces time.Now.
+func WithClock(now func() time.Time) ProducerOption {
+	return func(p *Producer) { p.now = now }
+}
+
+// NewProducer returns a Producer on a Redis client.
+func NewProducer(rdb redis.UniversalClient, opts ...ProducerOption) *Producer {
+	p := &Producer{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), now: time.Now}
+	for _, o := range opts {
+		o(p)
+	}
+	return p
+}
+
+// EnqueueOption changes how one recall is enqueued.
+type EnqueueOption func(*enqueueOptions)
+
+type enqueueOptions struct {
+	priority      Priority
+	allowUnserved bool
+}
+
+// WithPriority says which queue the recall waits in; without it, the urgent one.
+func WithPriority(pr Priority) EnqueueOption {
+	return func(o *enqueueOptions) { o.priority = pr }
+}
+
+// AllowUnserved enqueues a recall for a lane that no worker has ever published. Its window is the provider's own.
+func AllowUnserved() EnqueueOption {
+	return func(o *enqueueOptions) { o.allowUnserved = true }
+}
+
+// Enqueue checks a recall and puts it into its lane's queue.
+//
+// The same recall enqueued twice is one task: while the first is open, or has ended well, the second is a Duplicate; an
+// earlier one that failed is replaced. A recall whose window has closed is Expired and is not enqueued. Duplicate and
+// Expired are no errors.
+//
+// The error is a *[FieldError] for a recall that is invalid or that no worker serves ([ErrUnserved]); any other error is
+// Redis's, and enqueueing the recall again is then safe.
+func (p *Producer) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (Result, error) {
+	o := enqueueOptions{priority: Urgent}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.priority != Urgent && o.priority != Bulk {
+		return Result{}, refusef("priority", string(o.priority), "is no priority; use %s or %s", Urgent, Bulk)
+	}
+	now := p.now()
+	r, _, refused := r.Check(now)
+	if refused != nil {
+		return Result{}, refused
+	}
+	r, retention, err := p.resolve(ctx, r, now, o.allowUnserved)
+	if errors.Is(err, ErrExpired) {
+		return Result{ID: r.ID(), Status: Expired, App: r.App, RecallBy: r.RecallBy}, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	r.EnqueuedAt = cut(now)
+	return p.put(ctx, r, o.priority, retention)
+}
+
+// resolve resolves against the cached lanes and, if a lane is missing there, once more against fresh ones.
+func (p *Producer) resolve(ctx context.Context, r Recall, now time.Time, allowUnserved bool) (Recall, time.Duration, error) {
+	have, err := p.lanes.get(ctx, p.rdb, lanesFor)
+	if err != nil {
+		return r, 0, err
+	}
+	resolved, refused := Resolve(r, have.lanes, now, allowUnserved)
+	if refused.isUnserved() {
+		if have, err = p.lanes.get(ctx, p.rdb, lanesAgain); err != nil {
+			return r, 0, err
+		}
+		resolved, refused = Resolve(r, have.lanes, now, allowUnserved)
+	}
+	if refused.isUnserved() && have.broken != nil {
+		return r, 0, have.broken
+	}
+	if refused != nil {
+		return resolved, 0, refused
+	}
+	return resolved, retentionOf(resolved, have.lanes), nil
+}
+
+func retentionOf(r Recall, lanes []Lane) time.Duration {
+	for _, l := range lanes {
+		if l.Provider == r.Provider && l.App == r.App && l.Retention > 0 {
+			return l.Retention
+		}
+	}
+	return DefaultRetention
+}
+
+const (
+	// lanesFor is how long published lanes are used without looking again.
+	lanesFor = 5 * time.Second
+	// lanesAgain is how soon they are read again because a lane was missing: a file of a million rows for a lane that
+	// nobody serves must not read them a million times.
+	lanesAgain = time.Second
+)
+
+type laneCache struct {
+	mu   sync.Mutex
+	have published
+}
+
+// published are the lanes as they were read once.
+type published struct {
+	lanes  []Lane
+	broken error // names one that could not be read
+	// read is by the real clock: how old the copy is has nothing to do with the producer's.
+	read time.Time
+}
+
+// get returns the published lanes, read again if the copy is as old as age.
+func (c *laneCache) get(ctx context.Context, rdb redis.Cmdable, age time.Duration) (published, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.have.read.IsZero() && time.Since(c.have.read) < age {
+		return c.have, nil
+	}
+	lanes, err := Lanes(ctx, rdb)
+	if lanes == nil {
+		return published{}, err
+	}
+	c.have = published{lanes: lanes, broken: err, read: time.Now()}
+	return c.have, nil
+}
+
+// wakeEvery is how often a bulk queue's workers are woken at most: they fetch on their own as long as the queue is not
+// empty, and a million messages would only be in their way.
+const wakeEvery = 50 * time.Millisecond
+
+type wakes struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+// due reports whether to wake the workers of a queue now. Urgent recalls always do.
+func (w *wakes) due(queue string, pr Priority) bool {
+	if pr == Urgent {
+		return true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if now.Sub(w.last[queue]) < wakeEvery {
+		return false
+	}
+	if w.last == nil {
+		w.last = make(map[string]time.Time)
+	}
+	w.last[queue] = now
+	return true
+}
+
+// wake tells idle workers to fetch. The recall is safe already and workers look every second anyway, so that an error
+// here is none of Enqueue's.
+func (p *Producer) wake(ctx context.Context, queue string, pr Priority) {
+	if p.wakes.due(queue, pr) {
+		_ = p.rdb.Publish(ctx, WakeChannel, queue).Err()
+	}
+}
+
+// looks bounds how often one recall is looked at again because another program changed its task in between.
+const looks = 5
+
+// put puts a resolved recall into its queue, as one task across both queues of the lane.
+//
+// The two queues live in different slots of a Redis Cluster, so that nothing can look at both and write in one step. Two
+// producers that enqueue the same recall with different priorities within the same millisecond can leave two
+// tasks; the vendor's answer to the second is "already recalled". No order of events loses a recall.
+func (p *Producer) put(ctx context.Context, r Recall, pr Priority, retention time.Duration) (Result, error) {
+	res := Result{ID: r.ID(), App: r.App, RecallBy: r.RecallBy, Queue: Queue(r.Provider, r.App, pr)}
+	payload, err := r.Encode()
+	if err != nil {
+		return Result{}, err
+	}
+	t := task{
+		id: res.ID, kind: TaskType(r.Provider), queue: res.Queue,
+		payload: payload, unmistakable: r.Batch != "", retention: retention,
+	}
+	elsewhere := Queue(r.Provider, r.App, pr.other())
+	for range looks {
+		c, err := p.look(ctx, elsewhere, res.ID)
+		if err != nil {
+			return Result{}, err
+		}
+		switch v := c.verdict(); {
+		case v == settled, v == waiting && pr == Bulk:
+			return res.duplicate(c), nil
+		case v == absent:
+			return p.place(ctx, t, res, pr)
+		}
+		// What waits as bulk is moved here, what has failed makes way. A worker or another producer may be faster: then
+		// look again.
+		removed, marks, err := p.remove(ctx, c)
+		if err != nil {
+			return Result{}, err
+		}
+		if !removed {
+			continue
+		}
+		t.nowhere = true
+		if c.verdict() == waiting {
+			return p.promote(ctx, t, c, marks, res)
+		}
+		res.Replaced, res.Existing = true, c.existing()
+		return p.place(ctx, t, res, pr)
+	}
+	return Result{}, fmt.Errorf("enqueueing %s: its task changed %d times meanwhile; enqueue it again", res.ID, looks)
+}
+
+// place enqueues a task in its own queue and settles what is in its way there.
+func (p *Producer) place(ctx context.Context, t task, res Result, pr Priority) (Result, error) {
+	done, err := p.settle(ctx, t)
+	if err != nil {
+		return Result{}, err
+	}
+	if done.enqueued {
+		res.Status = Enqueued
+		if done.replaced != nil {
+			res.Replaced, res.Existing = true, done.replaced.existing()
+		}
+		p.wake(ctx, t.queue, pr)
+		return res, nil
+	}
+	return res.duplicate(done.inTheWay), nil
+}
+
+// promote enqueues a copy that was removed from the bulk queue in the urgent one, as it is: with its batch, its reference,
+// and the worker's marks, which travel as task headers of the same names.
+func (p *Producer) promote(ctx context.Context, t task, c copyOf, marks map[string]string, res Result) (Result, error) {
+	t.payload, t.headers, t.unmistakable = c.payload, marks, true
+	done, err := p.settle(ctx, t)
+	if err != nil {
+		return Result{}, err
+	}
+	if !done.enqueued { // another producer has enqueued it urgent meanwhile
+		return res.duplicate(done.inTheWay), nil
+	}
+	res = res.duplicate(c)
+	res.Queue, res.Promoted = t.queue, true
+	p.wake(ctx, t.queue, Urgent)
+	return res, nil
+}
+
+// duplicate is the result of a recall that is c already.
+func (res Result) duplicate(c copyOf) Result {
+	res.Status, res.Replaced = Duplicate, false
+	res.Existing, res.Queue = c.existing(), c.queue
+	if !c.recall.RecallBy.IsZero() {
+		res.RecallBy = c.recall.RecallBy
+	}
+	return res
+}

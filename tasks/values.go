@@ -1,0 +1,172 @@
+package tasks
+
+import (
+	"bytes"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Tolerance is how far clocks may be apart: a sent_at further in the future is refused, and an id whose own time differs
+// from sent_at by more than this is warned of.
+const Tolerance = 5 * time.Minute
+
+const (
+	spreadsheetHint = "is a number that a spreadsheet has changed; export the column as text and use that file"
+	sentAtForms     = "give RFC 3339 with a zone like 2026-11-20T01:55:10+08:00, Unix seconds or milliseconds"
+)
+
+// spreadsheetNumber is how spreadsheets write a number that is too long for its cell: 1.8E+09, with a comma in some
+// countries. A hexadecimal id such as 12e4567 is not one.
+var spreadsheetNumber = regexp.MustCompile(`^-?[0-9]+([.,][0-9]+[eE]\+?|[eE]\+)[0-9]{1,3}$`)
+
+// parseBool reads 0, 1, true or false.
+func parseBool(c cell) (bool, *FieldError) {
+	switch c.value {
+	case "1", "true":
+		return true, nil
+	case "0", "false":
+		return false, nil
+	}
+	return false, refuse(c.field, c.value, "is neither yes nor no; use 0, 1, true or false")
+}
+
+// ParseSentAt reads the sent_at of a flag or of a single call: the forms of a row, or an age such as 40m, meant from
+// now. A file's rows have no ages, because a file is often read again later.
+func ParseSentAt(value string, zone *time.Location, now time.Time) (time.Time, *FieldError) {
+	if age, err := time.ParseDuration(value); err == nil && strings.ContainsAny(value, "hms") {
+		if age < 0 {
+			return time.Time{}, refuse("sent_at", value, "is an age below zero; use one like 40m")
+		}
+		return cut(now.Add(-age)), nil
+	}
+	return parseSentAt(value, zone)
+}
+
+func parseSentAt(value string, zone *time.Location) (time.Time, *FieldError) {
+	if spreadsheetNumber.MatchString(value) {
+		return time.Time{}, refuse("sent_at", value, spreadsheetHint)
+	}
+	if t, ok := parseUnix(value); ok {
+		return cut(t), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00"} {
+		if t, err := time.Parse(layout, value); err == nil {
+			return fourDigits(value, t)
+		}
+	}
+	for _, layout := range []string{"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+		if _, err := time.Parse(layout, value); err != nil {
+			continue
+		}
+		if zone == nil {
+			return time.Time{}, refuse("sent_at", value, "has no time zone; add one like +08:00 or Z, or say --time-zone")
+		}
+		t, err := time.ParseInLocation(layout, value, zone)
+		if err != nil {
+			return time.Time{}, refuse("sent_at", value, "is no time; "+sentAtForms)
+		}
+		return fourDigits(value, t)
+	}
+	return time.Time{}, refuse("sent_at", value, "is no time; "+sentAtForms)
+}
+
+// fourDigits refuses a year that the time in UTC can no longer be written with.
+func fourDigits(value string, t time.Time) (time.Time, *FieldError) {
+	if !writable(t) || t.IsZero() {
+		return time.Time{}, refuse("sent_at", value, "is no time a message can have been sent at; "+sentAtForms)
+	}
+	return cut(t), nil
+}
+
+// secondsBelow tells Unix seconds from milliseconds: as milliseconds it is March 1973, as seconds the year 5138.
+const secondsBelow = 1e11
+
+// parseUnix reads Unix seconds or milliseconds, with a fraction if there is one. It works on the digits, because a float64
+// would lose milliseconds.
+func parseUnix(value string) (time.Time, bool) {
+	whole, fraction, dotted := strings.Cut(value, ".")
+	if whole == "" || len(whole) > 18 || dotted && fraction == "" || !allDigits(whole) || !allDigits(fraction) {
+		return time.Time{}, false
+	}
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return time.Time{}, false
+	}
+	if n >= secondsBelow {
+		return time.UnixMilli(n), writable(time.UnixMilli(n))
+	}
+	// Milliseconds are all that is kept.
+	ms, _ := strconv.ParseInt((fraction + "000")[:3], 10, 64)
+	return time.Unix(n, ms*1e6), true
+}
+
+func allDigits(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// checkText checks what holds for every field: its size and its encoding.
+func checkText(field, value string) *FieldError {
+	limit := MaxField
+	switch field {
+	case "message_id":
+		limit = MaxID
+	case "ref":
+		limit = MaxRef
+	}
+	if len(value) > limit {
+		return refusef(field, value, "is %d bytes long; at most %d are allowed", len(value), limit)
+	}
+	if !utf8.ValidString(value) {
+		return refuse(field, value, "is not UTF-8"+guess([]byte(value))+"; convert the input first")
+	}
+	return nil
+}
+
+// GuessEncoding guesses what text that is not UTF-8 is, for a message to a person: "UTF-16", "GBK", "Windows-1252"; empty if
+// nothing fits.
+func GuessEncoding(b []byte) string {
+	switch {
+	case utf8.Valid(b) && bytes.IndexByte(b, 0) < 0:
+		return ""
+	case bytes.HasPrefix(b, []byte{0xff, 0xfe}), bytes.HasPrefix(b, []byte{0xfe, 0xff}), bytes.Count(b, []byte{0})*4 > len(b):
+		return "UTF-16"
+	case looksLikeGBK(b):
+		return "GBK"
+	case bytes.IndexByte(b, 0) < 0:
+		return "Windows-1252"
+	}
+	return ""
+}
+
+func guess(b []byte) string {
+	if name := GuessEncoding(b); name != "" {
+		return " (it looks like " + name + ")"
+	}
+	return ""
+}
+
+// looksLikeGBK reports whether every byte outside ASCII belongs to a pair that GBK has. The second of a truncated pair may
+// be missing.
+func looksLikeGBK(b []byte) bool {
+	for i := 0; i < len(b); i++ {
+		if b[i] < 0x80 {
+			continue
+		}
+		if b[i] == 0x80 || b[i] == 0xff {
+			return false
+		}
+		i++
+		if i < len(b) && (b[i] < 0x40 || b[i] == 0x7f || b[i] == 0xff) {
+			return false
+		}
+	}
+	return true
+}
