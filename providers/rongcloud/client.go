@@ -86,10 +86,14 @@ func (c *Client) Recall(ctx context.Context, req providers.Request) (providers.R
 	if accepted {
 		return providers.Receipt{Code: envelope.Code}, nil
 	}
+	return providers.Receipt{}, c.fault(answer, envelope)
+}
+
+func (c *Client) fault(answer *rest.Answer, envelope rest.Envelope) *providers.Fault {
 	if envelope.Message == "" {
 		envelope.Message = c.codes[envelope.Code].meaning
 	}
-	return providers.Receipt{}, answer.Fault(envelope, c.classify(answer.Status, envelope.Code))
+	return answer.Fault(envelope, c.classify(answer.Status, envelope.Code))
 }
 
 // header signs the call. The timestamp is in milliseconds, as the documents have it; RongCloud's own Go SDK sends seconds.

@@ -41,8 +41,8 @@ type revoke struct {
 	OfflinePush *offlinePush `json:"OfflinePushInfo,omitempty"`
 }
 
-// offlinePush replaces the text of a push that lies in a device's notification bar. PushFlag is left out, because with 1
-// nothing would be replaced, and 0 is its default.
+// offlinePush replaces the text of a push that lies in a device's notification bar. PushFlag is left out, as in the seed's
+// example: with 1 nothing would be replaced.
 type offlinePush struct {
 	Title string `json:"Title,omitempty"`
 	Desc  string `json:"Desc,omitempty"`

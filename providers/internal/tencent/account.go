@@ -29,9 +29,9 @@ type Region struct {
 	Backup string
 }
 
-// Regions returns every region, with its hosts as seeds 002 and 003 give them, and the backup hosts of
-// https://www.tencentcloud.com/document/product/1047/34620. Tokyo's host is from https://trtc.io/document/67824, and its
-// backup is documented nowhere. Mumbai's stood in that page until early 2024.
+// Regions returns every region, with the hosts of seeds 002 and 003 and the backup hosts of
+// https://www.tencentcloud.com/document/product/1047/34620. Tokyo's host is from https://trtc.io/document/67824, and no
+// backup is documented for it. Mumbai's host is from those pages as they stood in 2023 and early 2024.
 func Regions() []Region {
 	return []Region{
 		{Name: "china", Host: "console.tim.qq.com", Backup: "adminapi.my-imcloud.com"},
