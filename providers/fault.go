@@ -82,14 +82,14 @@ func AsFault(err error) *Fault {
 		return nil
 	}
 	var f *Fault
-	if errors.As(err, &f) {
+	if errors.As(err, &f) && f != nil {
 		return f
 	}
 	return &Fault{Kind: Unavailable, Message: "the provider returned an error that is no fault", MaybeDone: true}
 }
 
 // Line makes text fit for a [Fault.Message], a log line or an error: one line of printable characters, at most limit bytes,
-// cut at a character's border with "…" where something was left out.
+// cut at a character's border with "…" where something was left out. Where the limit has no room for that, it is empty.
 func Line(text string, limit int) string {
 	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
@@ -102,8 +102,11 @@ func Line(text string, limit int) string {
 	}
 	const mark = "…"
 	cut := limit - len(mark)
+	if cut < 0 {
+		return ""
+	}
 	for cut > 0 && !utf8.RuneStart(text[cut]) {
 		cut--
 	}
-	return text[:max(cut, 0)] + mark
+	return text[:cut] + mark
 }
