@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/providers/internal/rest"
 )
 
 // Config is one RongCloud app.
@@ -49,13 +50,13 @@ func (c Config) Check() error {
 	switch {
 	case c.AppKey == "":
 		fault("app_key", "is missing; give the App Key of the RongCloud console")
-	case strings.ContainsFunc(c.AppKey, notInAKey):
+	case !rest.Visible(c.AppKey):
 		fault("app_key", "contains a space or an unprintable character; give the App Key just as the RongCloud console shows it")
 	}
 	switch {
 	case c.AppSecret == "":
 		fault("app_secret", "is missing; give the App Secret of the RongCloud console")
-	case strings.ContainsFunc(c.AppSecret, notInAKey):
+	case !rest.Visible(c.AppSecret):
 		fault("app_secret", "contains a space or an unprintable character; give the App Secret just as the RongCloud console shows it")
 	}
 	if _, ok := c.dataCenter(); !ok {
@@ -99,5 +100,3 @@ func dataCenterNames() string {
 	}
 	return strings.Join(names, ", ")
 }
-
-func notInAKey(r rune) bool { return r <= ' ' || r > '~' }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/providers/internal/rest"
 )
 
 // DefaultIdentifier is the admin account that every new Chat application has.
@@ -71,7 +72,7 @@ func (a Account) Check() []error {
 	switch {
 	case a.SecretKey == "":
 		fault("secret_key", "is missing; give the secret key of the Chat console")
-	case strings.ContainsFunc(a.SecretKey, notInAKey):
+	case !rest.Visible(a.SecretKey):
 		fault("secret_key", "contains a space or an unprintable character; give the secret key just as the Chat console shows it")
 	}
 	if id := a.identifier(); !identifierForm.MatchString(id) {
@@ -122,5 +123,3 @@ func regionNames() string {
 	}
 	return strings.Join(names, ", ")
 }
-
-func notInAKey(r rune) bool { return r <= ' ' || r > '~' }
