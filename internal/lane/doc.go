@@ -7,9 +7,10 @@
 // # Limits
 //
 // What a vendor limits are arrivals, and a worker cannot know when its request arrives: it may be paused after it was told to
-// go, and the network adds its own delay. So a call counts against every window from the moment it was let through until one
-// window's length after it can last have arrived: after its answer, or a tenth of the window after its last byte was written,
-// whichever came first. A worker that dies with a call in flight leaves it counted until its lease ends.
+// go, and the network adds its own delay. All that is certain is that it arrives after it was let through and before it is
+// answered. So a call counts against every window for all that time, and for one window's length after it. That costs the
+// time of one answer in each window, and no scheduling delay can squeeze two calls into one. A worker that dies with a call
+// in flight leaves it counted until its lease ends.
 //
 // # Closed lanes
 //

@@ -79,7 +79,7 @@ func (w *world) waits(l *Lane, ask Ask, reason string, want time.Duration) {
 
 func (w *world) settle(l *Lane, p *Pass, fault *providers.Fault) Change {
 	w.t.Helper()
-	s := Settlement{Class: ClassOf(fault), Written: time.Now()}
+	s := Settlement{Class: ClassOf(fault), Written: true}
 	if fault != nil {
 		s.Says = fault.Error()
 		s.Lane = retry.Decide(retry.Call{Fault: fault, Now: w.now, RecallBy: w.now.Add(day), Probe: p.Probe}).Lane
@@ -110,7 +110,6 @@ func TestACallCountsFromItsStartUntilOneWindowAfterItsAnswer(t *testing.T) {
 	w.pass(700 * time.Millisecond) // the vendor takes its time
 	w.waits(b, Ask{}, ReasonLimit, 500*time.Millisecond)
 	w.settle(a, p, noFault)
-	// Its request was written just now by the settlement's word, so it can have arrived only now.
 	w.waits(b, Ask{}, ReasonLimit, 1002*time.Millisecond)
 	w.pass(1001 * time.Millisecond)
 	w.waits(b, Ask{}, ReasonLimit, time.Millisecond)

@@ -248,8 +248,8 @@ func ClassOf(f *providers.Fault) Class {
 // Settlement is what came of a call.
 type Settlement struct {
 	Class Class
-	// Written is when the request's last byte was written, by our clock; zero if it was not.
-	Written time.Time
+	// Written is true if the request was written, so that the vendor may have counted it.
+	Written bool
 	// Lane is what the policy wants of the whole lane.
 	Lane retry.Lane
 	// Says is the vendor's words, for people.
@@ -267,13 +267,9 @@ type Change struct {
 
 // Settle says what came of a call. It must be called once for each Pass.
 func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error) {
-	ago := int64(-1)
-	if !s.Written.IsZero() {
-		ago = time.Since(s.Written).Milliseconds()
-	}
 	wait := s.Lane.Wait
 	args := []any{
-		p.ID, string(s.Class), l.opt.Fingerprint, ago, certain(l.opt.Limits).Milliseconds(), millis(p.Began),
+		p.ID, string(s.Class), l.opt.Fingerprint, flag(s.Written), flag(len(l.opt.Limits) > 0), millis(p.Began),
 		wait.First.Milliseconds(), wait.Max.Milliseconds(), flag(s.Lane.Exact), string(s.Class), providers.Line(s.Says, providers.MaxMessage),
 		s.Lane.After, flag(s.Lane.Close == retry.Open),
 	}
@@ -370,21 +366,6 @@ func calendarDay(now time.Time, zone *time.Location) (first, next time.Time) {
 	}
 	y, m, d := now.In(zone).Date()
 	return time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)
-}
-
-// certain is how long after its writing a call has arrived for certain: a tenth of the shortest window. It only matters when
-// the answer takes longer than that.
-func certain(limits []providers.Limit) time.Duration {
-	if len(limits) == 0 {
-		return 0
-	}
-	shortest := 24 * time.Hour
-	for _, lim := range limits {
-		if !lim.Day {
-			shortest = min(shortest, lim.Per)
-		}
-	}
-	return max(min(shortest/10, 10*time.Second), time.Millisecond)
 }
 
 func millis(t time.Time) int64 {

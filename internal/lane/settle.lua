@@ -2,8 +2,8 @@
 --
 -- KEYS[1] the lane's hash   KEYS[2] calls in flight   KEYS[3] calls made
 -- ARGV[1] call id           ARGV[2] class: ok, answered, unavailable, throttled, refused, unmade
--- ARGV[3] fingerprint       ARGV[4] ms since the request was written; -1: it was not
--- ARGV[5] ms after its writing when the call has certainly arrived; 0: the lane has no limits
+-- ARGV[3] fingerprint       ARGV[4] "1": the request was written, so it has arrived by now, if ever
+-- ARGV[5] "1": the lane has limits
 -- ARGV[6] when the call was let through, ms
 -- ARGV[7] schedule's first step, ms   ARGV[8] its last, ms   ARGV[9] "1": exactly the first step, not doubled
 -- ARGV[10] reason (throttled, credentials, misconfigured, unavailable)   ARGV[11] the vendor's words, for people
@@ -17,10 +17,9 @@ local began = tonumber(ARGV[6])
 local first, most = tonumber(ARGV[7]), tonumber(ARGV[8])
 
 redis.call('ZREM', KEYS[2], ARGV[1])
-local ago, certain = tonumber(ARGV[4]), tonumber(ARGV[5])
-if certain > 0 then
-  if ago >= 0 then
-    redis.call('ZADD', KEYS[3], math.min(now, now - ago + certain), ARGV[1])
+if ARGV[5] == '1' then
+  if ARGV[4] == '1' then
+    redis.call('ZADD', KEYS[3], now, ARGV[1])
   else
     redis.call('ZREM', KEYS[3], ARGV[1])
   end

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -200,7 +201,7 @@ type made struct {
 	called  bool // false if it was not made after all
 	fault   *providers.Fault
 	receipt providers.Receipt
-	written time.Time // when the request's last byte was written; zero if it was not
+	written bool // the vendor may have counted the call
 }
 
 // call is the fourth step: one request to the provider. It has a context of its own: asynq takes the task's away when Redis
@@ -221,13 +222,15 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 	m := made{called: true}
 	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.Timeout+time.Second)
 	defer cancel()
+	var written atomic.Bool // the transport may still report after Recall has returned
 	callCtx = httptrace.WithClientTrace(callCtx, &httptrace.ClientTrace{
-		WroteRequest: func(info httptrace.WroteRequestInfo) { m.written = time.Now() },
+		GotConn: func(httptrace.GotConnInfo) { written.Store(true) },
 	})
 	req := v.recall.Request()
 	req.CorrelationID = v.task.ID
 	receipt, err := h.Provider.Recall(callCtx, req)
 	m.receipt, m.fault = receipt, providers.AsFault(err)
+	m.written = written.Load()
 	return m
 }
 

@@ -1,0 +1,241 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/recallq/recallq/internal/redistest"
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/retry"
+	"github.com/recallq/recallq/tasks"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/redis/go-redis/v9/maintnotifications.(*CircuitBreakerManager).cleanupLoop"))
+}
+
+func eachRedis(t *testing.T, f func(t *testing.T, rdb *redis.Client)) {
+	t.Run("miniredis", func(t *testing.T) {
+		t.Parallel()
+		rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+		t.Cleanup(func() { _ = rdb.Close() })
+		f(t, rdb)
+	})
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		f(t, redistest.Start(t).Client(t))
+	})
+}
+
+// Three processes with four callers each, calls of any length up to more than the window: the vendor never sees more arrivals in
+// any window than it allows.
+func TestNoWindowEverHoldsMoreArrivalsThanItsLimit(t *testing.T) {
+	t.Parallel()
+	eachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		limits := []providers.Limit{{Calls: 3, Per: 200 * time.Millisecond}, {Calls: 10, Per: time.Second}}
+		var mu sync.Mutex
+		var arrivals []time.Time
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for p := range 3 {
+			l := New(rdb, Options{
+				Provider: "timpush", App: "chat", Fingerprint: "f", Limits: limits,
+				Timeout: time.Second, Instance: fmt.Sprint("p", p),
+			})
+			for caller := range 4 {
+				wg.Go(func() {
+					for range 4 {
+						pass, err := l.Enter(t.Context(), stop, Ask{Urgent: caller == 0})
+						var closed *Closed
+						if errors.As(err, &closed) {
+							continue
+						}
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						// On its way to the vendor, at the vendor, on its way back.
+						time.Sleep(rand.N(30 * time.Millisecond))
+						mu.Lock()
+						arrivals = append(arrivals, time.Now())
+						mu.Unlock()
+						time.Sleep(rand.N(30 * time.Millisecond))
+						if rand.N(8) == 0 {
+							time.Sleep(300 * time.Millisecond)
+						}
+						if _, err := l.Settle(t.Context(), pass, Settlement{Class: OK, Written: true}); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+		}
+		wg.Wait()
+		slices.SortFunc(arrivals, func(a, b time.Time) int { return a.Compare(b) })
+		if len(arrivals) < 24 {
+			t.Errorf("only %d calls were let through", len(arrivals))
+		}
+		for _, lim := range limits {
+			for i := lim.Calls; i < len(arrivals); i++ {
+				if gap := arrivals[i].Sub(arrivals[i-lim.Calls]); gap < lim.Per {
+					t.Errorf("%d arrivals within %v, the limit is %s", lim.Calls+1, gap, lim)
+				}
+			}
+		}
+	})
+}
+
+func TestNothingPassesWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	mr := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr(), MaxRetries: -1})
+	t.Cleanup(func() { _ = rdb.Close() })
+	l := New(rdb, Options{Provider: "timpush", App: "chat", Timeout: time.Second, Instance: "p"})
+	mr.Close()
+	if pass, err := l.Enter(t.Context(), nil, Ask{}); err == nil {
+		t.Errorf("passed with %+v", pass)
+	}
+}
+
+func TestThoseWhoWaitLeaveWhenTheWorkerStops(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a", providers.Limit{Calls: 1, Per: 3 * time.Second})
+	stop := make(chan struct{})
+	if _, err := l.Enter(t.Context(), stop, Ask{}); err != nil {
+		t.Fatal(err)
+	}
+	close(stop)
+	if _, err := l.Enter(t.Context(), stop, Ask{}); !errors.Is(err, ErrStopping) {
+		t.Errorf("got %v, want ErrStopping", err)
+	}
+}
+
+func TestALaneThatDoesNotOpenSoonSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a")
+	w.settle(l, w.goes(l, Ask{}), refused)
+	_, err := l.Enter(t.Context(), nil, Ask{})
+	var closed *Closed
+	if !errors.As(err, &closed) || closed.Reason != "credentials" || closed.For != 30*time.Second {
+		t.Fatalf("got %v, want closed for 30 s", err)
+	}
+}
+
+func TestALaneThatOpensAfterRecallByIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a", providers.Limit{Calls: 1, Per: 4 * time.Second})
+	w.settle(l, w.goes(l, Ask{}), noFault)
+	_, err := l.Enter(t.Context(), nil, Ask{RecallBy: w.now.Add(2 * time.Second)})
+	var closed *Closed
+	if !errors.As(err, &closed) || closed.Reason != ReasonLimit {
+		t.Fatalf("got %v, want closed by the limit", err)
+	}
+}
+
+// spy counts the dequeues that get through to Redis.
+type spy struct {
+	redis.UniversalClient
+	asked chan struct{}
+	reply []error
+}
+
+func (s *spy) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
+	s.asked <- struct{}{}
+	cmd := redis.NewCmd(ctx)
+	cmd.SetErr(redis.Nil)
+	return cmd
+}
+
+func dequeueKeys(queue string) []string {
+	p := "asynq:{" + queue + "}:"
+	return []string{p + "pending", p + "paused", p + "active", p + "lease"}
+}
+
+func TestAnEmptyQueueIsAskedAgainOnlyWhenWoken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := &spy{UniversalClient: w.rdb, asked: make(chan struct{}, 10)}
+	stop := make(chan struct{})
+	d := NewDequeuer(s, w.process("a"), tasks.Urgent, stop)
+	done := make(chan time.Duration)
+	ask := func() {
+		start := time.Now()
+		if err := d.EvalSha(t.Context(), "sha", dequeueKeys("timpush:chat")).Err(); err != redis.Nil {
+			t.Errorf("got %v, want empty", err)
+		}
+		done <- time.Since(start)
+	}
+	go ask()
+	<-s.asked
+	d.Wake()
+	if took := <-done; took > 700*time.Millisecond {
+		t.Errorf("woken after %v", took)
+	}
+	go ask()
+	<-s.asked
+	close(stop)
+	if took := <-done; took > 700*time.Millisecond {
+		t.Errorf("stopped after %v", took)
+	}
+	go ask()
+	if took := <-done; took > 700*time.Millisecond {
+		t.Errorf("a stopped dequeuer took %v", took)
+	}
+	if n := len(s.asked); n != 0 {
+		t.Errorf("Redis was asked %d times after the stop", n)
+	}
+}
+
+func TestAClosedLanesQueueIsLeftAloneUntilItOpens(t *testing.T) {
+	t.Parallel()
+	mr := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	l := New(rdb, Options{Provider: "timpush", App: "chat", Timeout: time.Second, Instance: "p"})
+	pass, err := l.Enter(t.Context(), nil, Ask{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fault := &providers.Fault{Kind: providers.Throttled, RetryAfter: 400 * time.Millisecond}
+	closing := retry.Decide(retry.Call{Fault: fault, Now: time.Now(), RecallBy: time.Now().Add(time.Hour)}).Lane
+	if _, err := l.Settle(t.Context(), pass, Settlement{Class: Throttled, Lane: closing}); err != nil {
+		t.Fatal(err)
+	}
+	opens, _ := l.ClosedUntil()
+	if _, err := mr.Lpush("asynq:{timpush:chat}:pending", "id"); err != nil {
+		t.Fatal(err)
+	}
+	s := &spy{UniversalClient: rdb, asked: make(chan struct{}, 10)}
+	d := NewDequeuer(s, l, tasks.Urgent, make(chan struct{}))
+	for len(s.asked) == 0 {
+		d.EvalSha(t.Context(), "sha", dequeueKeys("timpush:chat"))
+	}
+	if early := time.Until(opens); early > 0 {
+		t.Errorf("Redis was asked for a recall %v before the lane opened", early)
+	}
+}
+
+func TestOtherScriptsPassThrough(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := &spy{UniversalClient: w.rdb, asked: make(chan struct{}, 10)}
+	d := NewDequeuer(s, w.process("a"), tasks.Urgent, make(chan struct{}))
+	d.EvalSha(t.Context(), "sha", []string{"asynq:{timpush:chat}:t:1", "asynq:{timpush:chat}:pending"})
+	d.EvalSha(t.Context(), "sha", dequeueKeys("timpush:chat:bulk"))
+	if n := len(s.asked); n != 2 {
+		t.Errorf("%d of 2 scripts passed through", n)
+	}
+}
