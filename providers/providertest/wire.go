@@ -134,6 +134,7 @@ func testWire(t *testing.T, h Harness) {
 				w.WriteHeader(e.Status)
 				_, _ = w.Write([]byte(e.AnswerBody))
 			})
+			h := h // the subtests run in parallel
 			h.Request = wire.Request
 			receipt, f := h.recall(t, v, providers.Options{})
 			base := wire.BaseURL
