@@ -39,10 +39,7 @@ func (o Options) universal() (*redis.UniversalOptions, error) {
 		return nil, err
 	}
 	t, _ := o.target()
-	tlsConfig, err := o.tlsConfig(t)
-	if err != nil {
-		return nil, err
-	}
+	tlsConfig, _ := o.tlsConfig(t)
 	return &redis.UniversalOptions{
 		Addrs: t.addrs, DB: t.db, MasterName: t.master, IsClusterMode: t.form == cluster,
 		Username: t.username, Password: t.password, SentinelPassword: o.SentinelPassword,

@@ -75,10 +75,30 @@ type target struct {
 // not connect.
 func (o Options) Check() error {
 	t, faults := o.target()
-	if _, err := o.tlsConfig(t); err != nil {
-		faults = append(faults, err)
+	_, tlsFaults := o.tlsConfig(t)
+	return errors.Join(append(faults, tlsFaults...)...)
+}
+
+// WithURL returns the options for another Redis: url counts over URL and Cluster. What else was given stays as far as the
+// new URL can use it: user and password unless it has its own, certificates if it speaks TLS, the Sentinel password if it
+// names Sentinels.
+func (o Options) WithURL(url string) Options {
+	o.URL, o.Cluster = url, nil
+	var faults faultList
+	t := parseURL(url, &faults)
+	if len(faults) > 0 {
+		return o // whatever is said then, is said of the URL
 	}
-	return errors.Join(faults...)
+	if t.username != "" || t.password != "" {
+		o.Username, o.Password = "", ""
+	}
+	if t.form != sentinel {
+		o.SentinelPassword = ""
+		if !t.secure {
+			o.CAFile, o.CertFile, o.KeyFile = "", "", ""
+		}
+	}
+	return o
 }
 
 // Describe says in one line where Redis is, without secrets, for logs and tables.
@@ -313,32 +333,38 @@ func address(text, port string) (string, error) {
 }
 
 // tlsConfig reads the certificate files. The server's name is left to go-redis, which takes that of the node it dials.
-func (o Options) tlsConfig(t target) (*tls.Config, error) {
+func (o Options) tlsConfig(t target) (*tls.Config, faultList) {
+	var faults faultList
 	if (o.CertFile == "") != (o.KeyFile == "") {
-		return nil, &FieldError{Field: "cert_file", Reason: "and key_file belong together; give both or none"}
+		faults.add("cert_file", "and key_file belong together; give both or none")
 	}
 	if !t.secure {
-		return nil, nil
+		return nil, faults
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, &FieldError{Field: "ca_file", Reason: "cannot be read: " + bare(err)}
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &FieldError{Field: "ca_file", Reason: "holds no certificate in PEM form"}
-		}
+		config.RootCAs = authorities(o.CAFile, &faults)
 	}
-	if o.CertFile != "" {
+	if o.CertFile != "" && o.KeyFile != "" {
 		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
 		if err != nil {
-			return nil, &FieldError{Field: "cert_file", Reason: "and key_file cannot be used: " + bare(err)}
+			faults.add("cert_file", "and key_file cannot be used: %s", bare(err))
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	return config, nil
+	return config, faults
+}
+
+func authorities(file string, faults *faultList) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pem, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		faults.add("ca_file", "cannot be read: %s", bare(err))
+	case !pool.AppendCertsFromPEM(pem):
+		faults.add("ca_file", "holds no certificate in PEM form")
+	}
+	return pool
 }
 
 // bare is an error of a file without its operation: "no such file or directory".
