@@ -78,7 +78,7 @@ func (r Recall) checkID(spec providers.Spec) *FieldError {
 	if r.MessageID == "" {
 		return refusef("message_id", "", "is missing; give the vendor's %s, like %s", spec.IDName, spec.IDExample)
 	}
-	if spreadsheetNumber.MatchString(r.MessageID) {
+	if fromSpreadsheet(r.MessageID) {
 		return refuse("message_id", r.MessageID, spreadsheetHint)
 	}
 	if err := spec.CheckID(r.MessageID); err != nil {
@@ -110,7 +110,7 @@ func (r Recall) checkUse(spec providers.Spec) *FieldError {
 		if strings.ContainsFunc(value, unicode.IsControl) {
 			return refuse(string(f), value, "holds a control character, which no account has")
 		}
-		if spreadsheetNumber.MatchString(value) {
+		if fromSpreadsheet(value) {
 			return refuse(string(f), value, spreadsheetHint)
 		}
 	}

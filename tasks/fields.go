@@ -3,6 +3,7 @@ package tasks
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // fields are the fields of a row, in the order in which they are shown, each with the vendors' own names for it.
@@ -52,25 +53,27 @@ func Aliases(field string) []string {
 	return nil
 }
 
+// names are all names of fields, as written and in lower case. Nothing changes them.
+var names = sync.OnceValue(func() map[string]string {
+	all := make(map[string]string)
+	for _, f := range fields {
+		all[f.name] = f.name
+		for _, alias := range f.aliases {
+			all[alias] = f.name // as the vendor writes it, which is the common case
+			all[strings.ToLower(alias)] = f.name
+		}
+	}
+	return all
+})
+
 // Canonical returns the field that a name means: itself, or what a vendor's own name for it stands for. Case does not
 // matter, because databases change it on export.
 func Canonical(name string) (field string, ok bool) {
-	for _, f := range fields {
-		if f.name == name {
-			return f.name, true
-		}
+	field, ok = names()[name]
+	if !ok {
+		field, ok = names()[strings.ToLower(name)]
 	}
-	for _, f := range fields {
-		if strings.EqualFold(f.name, name) {
-			return f.name, true
-		}
-		for _, alias := range f.aliases {
-			if strings.EqualFold(alias, name) {
-				return f.name, true
-			}
-		}
-	}
-	return "", false
+	return field, ok
 }
 
 // Ignored reports whether a name is one of those that our own reports and rejects add, which input leaves alone.

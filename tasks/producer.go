@@ -144,7 +144,7 @@ func (p *Producer) resolve(ctx context.Context, r Recall, now time.Time, allowUn
 	if err != nil {
 		return r, 0, err
 	}
-	resolved, refused := Resolve(r, have.lanes, now, allowUnserved)
+	resolved, refused := Resolve(r, have.lanes, now, false)
 	if refused.isUnserved() {
 		if have, err = p.lanes.get(ctx, p.rdb, lanesAgain); err != nil {
 			return r, 0, err

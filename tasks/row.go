@@ -1,10 +1,8 @@
 package tasks
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -42,9 +40,9 @@ type cell struct {
 type kind byte
 
 const (
-	text kind = iota
-	number
-	boolean
+	textKind kind = iota
+	numberKind
+	boolKind
 )
 
 // IDRow is the row of a bare message id, as the ids format and "enqueue add" have them.
@@ -55,7 +53,7 @@ func IDRow(id string) Row {
 // Set adds a field under its own name or a vendor's. An empty value is the same as no field, and names that our own output
 // adds are left alone. A name that is no field's, and a field given twice, are refused.
 func (row *Row) Set(name, value string) *FieldError {
-	return row.add(name, value, text)
+	return row.add(name, value, textKind)
 }
 
 func (row *Row) add(name, value string, k kind) *FieldError {
@@ -67,14 +65,11 @@ func (row *Row) add(name, value string, k kind) *FieldError {
 	if !ok {
 		return refuse(shownName(name), value, "is no field of a recall; leave it out, or map it with --columns")
 	}
-	if value == "" && k == text {
+	if value == "" && k == textKind {
 		return nil
 	}
-	if c, have := row.cell(field); have {
-		if c.name == name {
-			return refuse(field, value, "is given twice")
-		}
-		return refusef(field, value, "is given twice, as %s and as %s", c.name, name)
+	if _, have := row.cell(field); have {
+		return row.repeated(field, name, value)
 	}
 	row.cells = append(row.cells, cell{field, name, value, k})
 	return nil
@@ -113,7 +108,7 @@ func (row Row) AppendReject(dst []byte, reason string) []byte {
 	for _, c := range row.cells {
 		dst = appendQuoted(dst, c.field)
 		dst = append(dst, ':')
-		if c.kind == text {
+		if c.kind == textKind {
 			dst = appendQuoted(dst, strings.ToValidUTF8(c.value, "\uFFFD"))
 		} else {
 			dst = append(dst, c.value...)
@@ -135,7 +130,7 @@ func DecodeRow(line []byte) (Row, error) {
 	if !utf8.Valid(line) {
 		return Row{}, refuse("row", string(line), "is not UTF-8"+guess(line)+"; convert it first")
 	}
-	row, err := decodeRow(line)
+	row, err := decodeRow(string(line))
 	if err == nil {
 		return row, nil
 	}
@@ -146,106 +141,27 @@ func DecodeRow(line []byte) (Row, error) {
 	return row, refuse("row", string(line), "is no JSON object: "+providers.Line(err.Error(), maxShown))
 }
 
-var (
-	errNoObject = errors.New("it does not begin with {")
-	errTrailing = errors.New("something follows after its end")
-	errCutOff   = errors.New("it ends too early")
-)
-
-func decodeRow(line []byte) (Row, error) {
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.UseNumber()
-	begin, err := d.Token()
-	if err != nil {
-		return Row{}, early(err)
-	}
-	if begin != json.Delim('{') {
-		return Row{}, errNoObject
-	}
-	row := Row{cells: make([]cell, 0, 8)}
-	var extra []string // ignored and null keys, which leave no cell behind
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return row, early(err)
-		}
-		name, _ := key.(string)
-		value, k, null, err := value(d, name)
-		if err != nil {
-			return row, err
-		}
-		if strings.Contains(value, "\uFFFD") && !utf8Replacement(line) {
-			return row, refuse(shownName(name), value, "holds half of a surrogate pair, which is no character")
-		}
-		if refused := row.addKey(name, value, k, null, &extra); refused != nil {
-			return row, refused
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return row, early(err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return row, errTrailing
-	}
-	return row, nil
-}
-
-// addKey adds a field of a JSON object, where null counts as absent but a repeated null is still a repeated key.
-func (row *Row) addKey(name, value string, k kind, null bool, extra *[]string) *FieldError {
+// addKey adds a key of a JSON object. Null and the empty text are no field, but given twice they are still a repeated key.
+func (row *Row) addKey(name string, v value, seen *[]string) *FieldError {
 	field, known := Canonical(name)
 	if !known {
 		field = name
 	}
-	leavesNone := null || Ignored(name) || value == "" && k == text
-	for _, earlier := range *extra {
-		if earlier == field {
-			return refuse(shownName(name), value, "is given twice")
-		}
+	if slices.Contains(*seen, field) {
+		return row.repeated(field, name, v.text)
 	}
-	if leavesNone {
-		if _, have := row.cell(field); have {
-			return refuse(shownName(name), value, "is given twice")
-		}
-		*extra = append(*extra, field)
-	}
-	if null && known {
+	*seen = append(*seen, field)
+	if v.null && known {
 		return nil
 	}
-	return row.add(name, value, k)
+	return row.add(name, v.text, v.kind)
 }
 
-// utf8Replacement reports whether the line itself, literally or escaped, has the character that encoding/json puts in place of half
-// a surrogate pair.
-func utf8Replacement(line []byte) bool {
-	return bytes.Contains(line, []byte("\uFFFD")) || bytes.Contains(bytes.ToLower(line), []byte(`\ufffd`))
-}
-
-func value(d *json.Decoder, name string) (v string, k kind, null bool, err error) {
-	token, err := d.Token()
-	if err != nil {
-		return "", text, false, early(err)
+func (row *Row) repeated(field, name, value string) *FieldError {
+	if c, have := row.cell(field); have && c.name != name {
+		return refusef(field, value, "is given twice, as %s and as %s", c.name, name)
 	}
-	switch t := token.(type) {
-	case string:
-		return t, text, false, nil
-	case json.Number:
-		return t.String(), number, false, nil
-	case bool:
-		if t {
-			return "true", boolean, false, nil
-		}
-		return "false", boolean, false, nil
-	case nil:
-		return "", text, true, nil
-	}
-	return "", text, false, refuse(shownName(name), "", "is an object or an array; give a text or a number")
-}
-
-func early(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errCutOff
-	}
-	return err
+	return refuse(shownName(field), value, "is given twice")
 }
 
 // RowOptions are what a row is read with beside itself.
@@ -326,7 +242,7 @@ func (row Row) provider(opt RowOptions) (string, *FieldError) {
 	if !ok {
 		c = cell{field: "provider", value: opt.Defaults["provider"]}
 	}
-	if c.kind != text {
+	if c.kind != textKind {
 		return "", unknownProvider(c.value)
 	}
 	if c.value == "" && row.rejected {
@@ -381,9 +297,9 @@ func (r *Recall) set(c cell, opt RowOptions) *FieldError {
 // checkLiteral refuses JSON values that have no single text: 1.0 and 1e0 are the same number.
 func checkLiteral(c cell) *FieldError {
 	switch {
-	case c.kind == boolean:
+	case c.kind == boolKind:
 		return refuse(c.field, c.value, "is true or false; give a text in quotes")
-	case c.kind == number && strings.ContainsAny(c.value, ".eE"):
+	case c.kind == numberKind && strings.ContainsAny(c.value, ".eE"):
 		if isIdentifier(c.field) {
 			return refuse(c.field, c.value, spreadsheetHint)
 		}

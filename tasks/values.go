@@ -22,6 +22,10 @@ const (
 // countries. A hexadecimal id such as 12e4567 is not one.
 var spreadsheetNumber = regexp.MustCompile(`^-?[0-9]+([.,][0-9]+[eE]\+?|[eE]\+)[0-9]{1,3}$`)
 
+func fromSpreadsheet(value string) bool {
+	return strings.ContainsAny(value, "eE") && spreadsheetNumber.MatchString(value)
+}
+
 // parseBool reads 0, 1, true or false.
 func parseBool(c cell) (bool, *FieldError) {
 	switch c.value {
@@ -46,7 +50,7 @@ func ParseSentAt(value string, zone *time.Location, now time.Time) (time.Time, *
 }
 
 func parseSentAt(value string, zone *time.Location) (time.Time, *FieldError) {
-	if spreadsheetNumber.MatchString(value) {
+	if fromSpreadsheet(value) {
 		return time.Time{}, refuse("sent_at", value, spreadsheetHint)
 	}
 	if t, ok := parseUnix(value); ok {
@@ -153,20 +157,23 @@ func guess(b []byte) string {
 	return ""
 }
 
-// looksLikeGBK reports whether every byte outside ASCII belongs to a pair that GBK has. The second of a truncated pair may
-// be missing.
+// looksLikeGBK reports whether every byte outside ASCII begins a pair that GBK has, and most pairs are of the common
+// characters, whose second byte is outside ASCII as well: in a Western text a letter with an accent mostly stands alone.
 func looksLikeGBK(b []byte) bool {
+	common, rare := 0, 0
 	for i := 0; i < len(b); i++ {
 		if b[i] < 0x80 {
 			continue
 		}
-		if b[i] == 0x80 || b[i] == 0xff {
-			return false
-		}
 		i++
-		if i < len(b) && (b[i] < 0x40 || b[i] == 0x7f || b[i] == 0xff) {
+		switch {
+		case i == len(b), b[i-1] == 0x80, b[i-1] == 0xff, b[i] < 0x40, b[i] == 0x7f, b[i] == 0xff:
 			return false
+		case b[i] >= 0xa1:
+			common++
+		default:
+			rare++
 		}
 	}
-	return true
+	return common > rare
 }
