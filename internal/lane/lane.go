@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -301,6 +302,34 @@ func (l *Lane) Throttle(ctx context.Context, want retry.Lane) error {
 	p := &Pass{ID: l.opt.Instance + ":account", Began: l.now()}
 	_, err := l.Settle(ctx, p, Settlement{Class: Throttled, Lane: want})
 	return err
+}
+
+// Hold is a hold of a lane.
+type Hold struct {
+	Reason string // empty: the lane is not held
+	Says   string // the vendor's words
+	Since  time.Time
+	Until  time.Time // when the next probe is due
+}
+
+// Hold reads from Redis whether the lane is held.
+func (l *Lane) Hold(ctx context.Context) (Hold, error) {
+	values, err := l.rdb.HMGet(ctx, l.keys[0], "hold:any", "hold:"+l.opt.Fingerprint).Result()
+	if err != nil {
+		return Hold{}, fmt.Errorf("read the hold of the lane %s: %w", l.Name(), err)
+	}
+	for _, v := range values {
+		text, _ := v.(string)
+		var h struct {
+			Reason, Says string
+			Since, Next  float64
+		}
+		if text == "" || json.Unmarshal([]byte(text), &h) != nil {
+			continue
+		}
+		return Hold{Reason: h.Reason, Says: h.Says, Since: fromMillis(int64(h.Since)), Until: fromMillis(int64(h.Next))}, nil
+	}
+	return Hold{}, nil
 }
 
 // Wake makes everybody who waits at this lane look again.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/internal/metrics"
 	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/retry"
 	"github.com/recallq/recallq/tasks"
@@ -41,6 +42,7 @@ type visit struct {
 	recall  tasks.Recall
 	state   ledger.State
 	since   time.Time
+	called  bool // a call was made in this visit
 	renewal bool // the next call is the free one after a renewed signature
 	log     zerolog.Logger
 }
@@ -90,6 +92,7 @@ func (h *handler) decode(ctx context.Context, t *asynq.Task) (*visit, error) {
 // newer lets a recall of a newer version wait for a worker that knows it, as long as its window is open.
 func (h *handler) newer(ctx context.Context, v *visit) error {
 	const reason = "the payload is of a newer version than this worker knows"
+	h.metrics.Deferral(h.Spec.Name, h.App, metrics.Newer)
 	left := v.recall.RecallBy.Sub(h.lane.Now())
 	if !v.recall.RecallBy.IsZero() && left <= 0 {
 		v.recall.Provider, v.recall.App = h.Spec.Name, h.App
@@ -175,6 +178,7 @@ func (h *handler) limit(ctx context.Context, v *visit) (pass *lane.Pass, done bo
 	case errors.Is(err, lane.ErrWindowClosed):
 		return nil, true, h.expired(ctx, v)
 	case errors.Is(err, lane.ErrStopping):
+		h.metrics.Deferral(h.Spec.Name, h.App, metrics.Shutdown)
 		return nil, true, inAsynqsWords(retry.Interrupted(retry.Shutdown, retry.Call{}))
 	case errors.As(err, &closed):
 		return nil, true, h.closed(ctx, v, closed)
@@ -193,6 +197,7 @@ func (h *handler) closed(ctx context.Context, v *visit, c *lane.Closed) error {
 		return h.end(ctx, v, retry.Expired, "", fmt.Sprintf("the lane opens in %s (%s), the recall window closes in %s",
 			c.For.Round(time.Second), c.Reason, left.Round(time.Second)))
 	}
+	h.metrics.Deferral(h.Spec.Name, h.App, c.Reason)
 	return deferred(c.Error(), min(c.For, max(left-retry.LastCall, 0)))
 }
 
@@ -226,12 +231,28 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 	callCtx = httptrace.WithClientTrace(callCtx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { written.Store(true) },
 	})
+	h.pickedUp(v)
 	req := v.recall.Request()
 	req.CorrelationID = v.task.ID
+	began := time.Now()
 	receipt, err := h.Provider.Recall(callCtx, req)
 	m.receipt, m.fault = receipt, providers.AsFault(err)
 	m.written = written.Load()
+	kind := metrics.Success
+	if m.fault != nil {
+		kind = string(m.fault.Kind)
+	}
+	h.metrics.Call(h.Spec.Name, h.App, kind, time.Since(began))
 	return m
+}
+
+// pickedUp notes how long a recall waited for its first call.
+func (h *handler) pickedUp(v *visit) {
+	first := v.state.Attempts == 0 && v.state.Refusals == 0 && !v.called
+	v.called = true
+	if first && !v.recall.EnqueuedAt.IsZero() {
+		h.metrics.Pickup(h.Spec.Name, h.App, h.lane.Now().Sub(v.recall.EnqueuedAt))
+	}
 }
 
 // unmark takes back the mark of a call that was not made after all.
@@ -315,6 +336,9 @@ func (h *handler) next(ctx context.Context, v *visit, m made, d retry.Decision) 
 		return false, deferred(d.Reason, left)
 	}
 	if m.fault != nil {
+		if d.Action == retry.Defer {
+			h.metrics.Deferral(h.Spec.Name, h.App, string(m.fault.Kind))
+		}
 		v.log.Debug().Str("fault", m.fault.Error()).Dur("delay", d.Delay).Str("action", d.Action.String()).Msg("recall waits")
 	}
 	return false, inAsynqsWords(d)
@@ -404,6 +428,7 @@ func (h *handler) tell(v *visit, e ledger.Entry) {
 	}
 	line.Str("message_id", v.recall.MessageID).Str("outcome", e.Outcome.Outcome).Str("code", e.Outcome.Code).
 		Int("attempts", e.Outcome.Attempts).Msg("recall ended")
+	h.metrics.Outcome(h.Spec.Name, h.App, e.Outcome.Outcome)
 }
 
 // settle tells the lane, and once for each change the log.
@@ -415,7 +440,7 @@ func (h *handler) settle(ctx context.Context, v *visit, pass *lane.Pass, s lane.
 		v.log.Warn().Err(err).Msg("the lane was not told of a call's end")
 		return
 	}
-	h.changed(change)
+	h.changed(ctx, change)
 	if s.Class != lane.Throttled || !s.Lane.WholeAccount {
 		return
 	}
@@ -426,18 +451,25 @@ func (h *handler) settle(ctx context.Context, v *visit, pass *lane.Pass, s lane.
 	}
 }
 
-func (h *handler) changed(c lane.Change) {
+// changed tells that the lane has closed or opened, once for each time.
+func (h *handler) changed(ctx context.Context, c lane.Change) {
 	switch c.Kind {
 	case "closed":
 		h.log.Warn().Str("reason", c.Reason).Time("until", c.Until).Str("says", c.Says).Msg("lane closed")
 	case "opened":
 		h.log.Info().Str("reason", c.Reason).Time("since", c.Since).Msg("lane open again")
+	default:
+		return
+	}
+	if err := h.publish(ctx); err != nil {
+		h.log.Debug().Err(err).Msg("the lane was not published")
 	}
 }
 
 // broken hands a recall back because Redis failed.
 func (h *handler) broken(v *visit, err error) error {
 	v.log.Debug().Err(err).Msg("recall handed back")
+	h.metrics.Deferral(h.Spec.Name, h.App, metrics.Redis)
 	return deferred("redis failed: "+providers.Line(err.Error(), providers.MaxMessage), brokenWait)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/internal/metrics"
+	"github.com/recallq/recallq/internal/ops"
 	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
@@ -52,6 +55,7 @@ type Options struct {
 	Lanes     []Lane
 	Instance  string        // tells this process from all others
 	Retention time.Duration // how long ended tasks are kept
+	Metrics   *metrics.Metrics
 	Log       zerolog.Logger
 }
 
@@ -60,6 +64,7 @@ type Worker struct {
 	opt      Options
 	ledger   *ledger.Ledger
 	stations []*station
+	started  atomic.Bool
 	stop     chan struct{} // closed: take no more work
 	leave    chan struct{} // closed: give up what is not done
 	wg       sync.WaitGroup
@@ -72,10 +77,14 @@ type station struct {
 	siblings  []*lane.Lane
 	ledger    *ledger.Ledger
 	inspector *asynq.Inspector
+	metrics   *metrics.Metrics
 	log       zerolog.Logger
 	stop      <-chan struct{}
 	leave     <-chan struct{}
 	servers   []*server
+	redis     redis.UniversalClient
+	retention time.Duration
+	hold      atomic.Pointer[lane.Hold] // as last read
 }
 
 // server is one asynq server with the dequeuer it is fed by.
@@ -115,10 +124,14 @@ func (w *Worker) newStation(l Lane) *station {
 		}),
 		ledger:    w.ledger,
 		inspector: asynq.NewInspectorFromRedisClient(w.opt.Redis),
+		metrics:   w.opt.Metrics,
+		redis:     w.opt.Redis,
+		retention: w.opt.Retention,
 		log:       w.opt.Log.With().Str("provider", l.Spec.Name).Str("app", l.App).Logger(),
 		stop:      w.stop,
 		leave:     w.leave,
 	}
+	s.hold.Store(&lane.Hold{})
 	s.servers = []*server{
 		w.newServer(s, tasks.Urgent, max(minUrgent, l.Concurrency/4)),
 		w.newServer(s, tasks.Bulk, max(1, l.Concurrency)),
@@ -166,6 +179,7 @@ func (w *Worker) Start(ctx context.Context) error {
 			}
 		}
 	}
+	w.started.Store(true)
 	w.wg.Go(w.listen)
 	w.wg.Go(w.housekeeping)
 	return nil
@@ -173,6 +187,7 @@ func (w *Worker) Start(ctx context.Context) error {
 
 // Stop takes no more work, lets calls in flight finish within the grace period and hands back the rest, uncounted.
 func (w *Worker) Stop() {
+	w.started.Store(false)
 	close(w.stop)
 	grace := time.AfterFunc(w.grace(), func() { close(w.leave) })
 	defer grace.Stop()
@@ -245,21 +260,40 @@ func (w *Worker) housekeeping() {
 	}
 }
 
-// publish tells producers and the command line which lanes are served, without secrets.
+// publish tells producers, the command line and the metrics how the lanes stand, without secrets.
 func (w *Worker) publish(ctx context.Context) error {
 	var errs []error
 	for _, s := range w.stations {
-		l := tasks.Lane{
-			Provider: s.Spec.Name, App: s.App, Window: s.Window, Limits: s.Limits,
-			Simulated: s.Simulated, HasDefaultText: s.HasDefaultText, Retention: w.opt.Retention, LastSeen: s.lane.Now(),
-		}
-		if until, why := s.lane.ClosedUntil(); !until.IsZero() && lane.IsHold(why) {
-			l.Hold = why
-		}
-		errs = append(errs, tasks.PublishLane(ctx, w.opt.Redis, l))
+		errs = append(errs, s.publish(ctx))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("publish the lanes: %w", err)
 	}
 	return nil
+}
+
+func (s *station) publish(ctx context.Context) error {
+	hold, err := s.lane.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	s.hold.Store(&hold)
+	s.metrics.LaneHeld(s.Spec.Name, s.App, hold.Reason, hold.Reason != "")
+	return tasks.PublishLane(ctx, s.redis, tasks.Lane{
+		Provider: s.Spec.Name, App: s.App, Window: s.Window, Limits: s.Limits,
+		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: s.Simulated, HasDefaultText: s.HasDefaultText,
+		Retention: s.retention, LastSeen: s.lane.Now(),
+	})
+}
+
+// Ready tells whether Redis answers, and how each lane stands.
+func (w *Worker) Ready(ctx context.Context) ops.Readiness {
+	r := ops.Readiness{Redis: w.opt.Redis.Ping(ctx).Err() == nil}
+	for _, s := range w.stations {
+		hold := s.hold.Load()
+		r.Lanes = append(r.Lanes, ops.LaneState{
+			Lane: s.lane.Name(), Running: w.started.Load(), Held: hold.Reason != "", Reason: hold.Reason, Until: hold.Until,
+		})
+	}
+	return r
 }

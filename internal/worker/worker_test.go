@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/internal/metrics"
 	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
@@ -116,7 +117,7 @@ func (b *bench) logged() string {
 // work starts a worker; the returned function stops it.
 func (b *bench) work() (stop func()) {
 	b.t.Helper()
-	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: fmt.Sprintf("w%d", time.Now().UnixNano()), Log: zerolog.New(b)})
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: fmt.Sprintf("w%d", time.Now().UnixNano()), Metrics: metrics.New(), Log: zerolog.New(b)})
 	if err := w.Start(b.t.Context()); err != nil {
 		b.t.Fatal(err)
 	}

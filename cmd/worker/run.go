@@ -1,0 +1,323 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/recallq/recallq/internal/config"
+	"github.com/recallq/recallq/internal/metrics"
+	"github.com/recallq/recallq/internal/ops"
+	"github.com/recallq/recallq/internal/redisconn"
+	"github.com/recallq/recallq/internal/registry"
+	"github.com/recallq/recallq/internal/worker"
+	"github.com/recallq/recallq/providers"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1 // something failed while running
+	exitUsage   = 2 // the command line or the configuration is wrong
+)
+
+const (
+	redisRetry   = time.Second     // how often an unreachable Redis is tried again at the start
+	pingTimeout  = 5 * time.Second // how long Redis may take to answer that
+	pageShutdown = 2 * time.Second // how long a stop waits for the page's requests
+)
+
+type env func(string) (string, bool)
+
+// options are the command line's.
+type options struct {
+	config, listen, logFormat, logLevel string
+	demo, exit, check                   bool
+	call                                string
+}
+
+// usageError is a fault of the command line or the configuration.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+const help = `worker carries out the recalls that producers have put into Redis, against the five vendor APIs,
+until it is stopped. It serves asynqmon, a page on the queues, beside it.
+
+  SIGTERM or SIGINT takes no more work, lets calls in flight finish and hands back the rest; a second one stops now.
+  Exit status: 0 after a clean stop, 1 on a failure, 2 if the command line or the configuration is wrong.`
+
+const examples = `  worker --demo                            see it work: needs nothing installed and no configuration
+  worker --check-config --config my.yaml   read and check the configuration, ping Redis, show each lane
+  worker --check-config --call             and make one harmless call for each app, to try its credentials
+  worker --config my.yaml --log-format json`
+
+func run(args []string, lookup env, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+	var o options
+	cmd := &cobra.Command{
+		Use: "worker", Short: "Take messages back", Long: help, Example: examples,
+		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(*cobra.Command, []string) error { return start(o, lookup, signals, stdout, stderr) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.config, "config", fromEnv(lookup, "RECALLQ_CONFIG", "recallq.yaml"), "the configuration `FILE` (RECALLQ_CONFIG)")
+	f.StringVar(&o.listen, "listen", fromEnv(lookup, "RECALLQ_LISTEN", ""), "`ADDRESS` of the page, over the configuration's (RECALLQ_LISTEN; default 127.0.0.1:8080)")
+	f.BoolVar(&o.demo, "demo", false, "run everything in this process: Redis, the simulated vendors, sample recalls of every outcome")
+	f.BoolVar(&o.exit, "exit", false, "with --demo: leave once all sample recalls have ended")
+	f.BoolVar(&o.check, "check-config", false, "read and check the configuration, ping Redis, print each lane, leave")
+	f.StringVar(&o.call, "call", "", "with --check-config: one harmless call for each app but rongcloud's, whose calls are few; --call=`LANE` calls that one only")
+	f.Lookup("call").NoOptDefVal = allLanes
+	f.StringVar(&o.logFormat, "log-format", fromEnv(lookup, "RECALLQ_LOG_FORMAT", ""), "`FORMAT` of the log: console or json (RECALLQ_LOG_FORMAT; default console on a terminal, else json)")
+	f.StringVar(&o.logLevel, "log-level", fromEnv(lookup, "RECALLQ_LOG_LEVEL", ""), "lowest `LEVEL` that is logged: debug, info, warn or error (RECALLQ_LOG_LEVEL; default info, in the demo error)")
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+
+	err := cmd.Execute()
+	if err == nil {
+		return exitOK
+	}
+	var usage usageError
+	var faults *config.Error
+	if errors.As(err, &faults) {
+		fmt.Fprintln(stderr, faults)
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, "worker:", err)
+	if errors.As(err, &usage) || cmd.ValidateArgs(cmd.Flags().Args()) != nil {
+		fmt.Fprintln(stderr, "Try: worker --help")
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func fromEnv(lookup env, name, otherwise string) string {
+	if value, ok := lookup(name); ok && value != "" {
+		return value
+	}
+	return otherwise
+}
+
+// start chooses between the demo, the check and the real thing.
+func start(o options, lookup env, signals <-chan os.Signal, stdout, stderr io.Writer) error {
+	if err := o.validate(); err != nil {
+		return usageError{err}
+	}
+	if o.demo {
+		return demo(o, signals, stdout, stderr)
+	}
+	log, err := newLog(stderr, o, zerolog.InfoLevel)
+	if err != nil {
+		return usageError{err}
+	}
+	cfg, err := config.Load(o.config, lookup)
+	if err != nil {
+		return err
+	}
+	cfg.Listen = cmp.Or(o.listen, cfg.Listen)
+	if err := ops.CheckListen(cfg.Listen, pageOf(cfg)); err != nil {
+		return usageError{err}
+	}
+	if o.check {
+		return check(cfg, o.call, stdout)
+	}
+	return serve(cfg, log, signals)
+}
+
+func (o options) validate() error {
+	switch {
+	case o.exit && !o.demo:
+		return errors.New("--exit goes with --demo")
+	case o.call != "" && !o.check:
+		return errors.New("--call goes with --check-config")
+	case o.demo && o.check:
+		return errors.New("--demo needs no configuration to check; use one of --demo and --check-config")
+	}
+	return nil
+}
+
+// serve runs the worker and its page until a signal comes.
+func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) error {
+	rdb, err := redisconn.New(cfg.Redis)
+	if err != nil {
+		return usageError{err}
+	}
+	defer rdb.Close()
+	redis.SetLogger(redisLog{log})
+
+	m := metrics.New()
+	w, err := newWorker(rdb, cfg, m, log)
+	if err != nil {
+		return usageError{err}
+	}
+	m.Watch(rdb)
+	page, err := servePage(cfg, rdb, w, m, log)
+	if err != nil {
+		return err
+	}
+	defer page.close()
+	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
+
+	started, err := startWhenRedisAnswers(w, rdb, log, signals)
+	if err != nil || !started {
+		return err
+	}
+	select {
+	case s := <-signals:
+		log.Info().Str("signal", s.String()).Msg("worker stops: no more work is taken")
+	case err := <-page.failed:
+		w.Stop()
+		return fmt.Errorf("the page: %w", err)
+	}
+	return stop(w, log, signals)
+}
+
+// stop stops in order; a second signal stops now.
+func stop(w *worker.Worker, log zerolog.Logger, signals <-chan os.Signal) error {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		w.Stop()
+	}()
+	select {
+	case <-stopped:
+		log.Info().Msg("worker stopped")
+		return nil
+	case <-signals:
+		return errors.New("stopped by a second signal; recalls in flight run again by recovery")
+	}
+}
+
+// startWhenRedisAnswers starts the worker, once Redis can be reached. It is false if a signal came first.
+func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, log zerolog.Logger, signals <-chan os.Signal) (bool, error) {
+	for said := false; ; {
+		ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+		err := rdb.Ping(ctx).Err()
+		cancel()
+		if err == nil {
+			return true, w.Start(context.Background())
+		}
+		if !said {
+			log.Error().Err(err).Msg("redis does not answer; the worker starts once it does")
+			said = true
+		}
+		select {
+		case <-signals:
+			return false, nil
+		case <-time.After(redisRetry):
+		}
+	}
+}
+
+// newWorker builds the worker of all the configuration's lanes.
+func newWorker(rdb redis.UniversalClient, cfg *config.Config, m *metrics.Metrics, log zerolog.Logger) (*worker.Worker, error) {
+	var lanes []worker.Lane
+	var faults []error
+	for _, app := range cfg.Apps {
+		lane, err := laneOf(app)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("app %s: %w", app.Lane(), err))
+			continue
+		}
+		m.Lane(app.Provider, app.Name)
+		lanes = append(lanes, lane)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return worker.New(worker.Options{
+		Redis: rdb, Lanes: lanes, Instance: instance(), Retention: cfg.Retention, Metrics: m, Log: log,
+	}), nil
+}
+
+func laneOf(app config.App) (worker.Lane, error) {
+	provider, err := registry.Build(app)
+	if err != nil {
+		return worker.Lane{}, err
+	}
+	spec, _ := providers.Lookup(app.Provider)
+	return worker.Lane{
+		Spec:           spec,
+		App:            app.Name,
+		Provider:       provider,
+		Fingerprint:    registry.Fingerprint(app),
+		Window:         app.Window,
+		Limits:         app.Limits,
+		Timeout:        app.Timeout,
+		Concurrency:    app.Concurrency,
+		Simulated:      app.Simulated,
+		HasDefaultText: registry.HasDefaultText(app),
+		Account:        registry.SharedAccount(app),
+	}, nil
+}
+
+// instance tells this process from all others, also from a later one with the same host and process id.
+func instance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "worker"
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:6])
+}
+
+// page is the HTTP server beside the worker.
+type page struct {
+	listener net.Listener
+	server   *http.Server
+	failed   chan error
+}
+
+func pageOf(cfg *config.Config) ops.UI {
+	return ops.UI{
+		Enabled: cfg.UI.Enabled, ReadOnly: cfg.UI.ReadOnly, Username: cfg.UI.Username, Password: cfg.UI.Password,
+	}
+}
+
+// servePage listens and serves. Listening comes before all else, so that a taken port is told at once.
+func servePage(cfg *config.Config, rdb redis.UniversalClient, w *worker.Worker, m *metrics.Metrics, log zerolog.Logger) (*page, error) {
+	handler, err := ops.New(ops.Options{Redis: rdb, UI: pageOf(cfg), Ready: w.Ready, Metrics: m.Handler(), Log: log})
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("the page cannot listen on %s: %w; choose another with --listen", cfg.Listen, err)
+	}
+	p := &page{
+		listener: l,
+		failed:   make(chan error, 1),
+		server: &http.Server{
+			Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+			WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		},
+	}
+	go func() {
+		if err := p.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			p.failed <- err
+		}
+	}()
+	return p, nil
+}
+
+func (p *page) url() string { return "http://" + p.listener.Addr().String() + "/" }
+
+func (p *page) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), pageShutdown)
+	defer cancel()
+	if p.server.Shutdown(ctx) != nil {
+		_ = p.server.Close()
+	}
+}
