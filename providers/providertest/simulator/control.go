@@ -351,7 +351,7 @@ func (s *Simulator) Load(r io.Reader) (int, error) {
 func (s *Simulator) postMessages(w http.ResponseWriter, r *http.Request) {
 	n, err := s.Load(r.Body)
 	if err != nil {
-		refuse(w, fmt.Errorf("%w; %d messages before it are known", err, n))
+		refuse(w, fmt.Errorf("%w; messages known before it: %d", err, n))
 		return
 	}
 	reply(w, map[string]int{"messages": n})

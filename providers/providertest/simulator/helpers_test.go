@@ -145,11 +145,16 @@ func serve(sim *Simulator, r *http.Request) got {
 	return got{w.Code, w.Body.String(), w.Header()}
 }
 
-// last returns the code that the ledger has for the latest call.
-func last(sim *Simulator) string {
-	list := sim.Ledger()
-	return list[len(list)-1].Code
+// latest returns the latest call. It does not go through them all, as Ledger does.
+func latest(sim *Simulator) Call {
+	b := sim.ledger.book()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.call(b.count - 1)
 }
+
+// last returns the code that the ledger has for the latest call.
+func last(sim *Simulator) string { return latest(sim).Code }
 
 // toServer turns a request made by good into one for a server.
 func toServer(srv *Server, r *http.Request) *http.Request {

@@ -221,7 +221,7 @@ func TestControlRefuses(t *testing.T) {
 	t.Parallel()
 	_, srv := start(t, Options{})
 	for _, tc := range []struct{ path, body, want string }{
-		{"messages", "{\"provider\":\"jiguang\",\"id\":\"a\"}\n{\"provider\":\"jiguang\"}\n", "line 2: id of a message of jiguang: is empty; 1 messages before it are known"},
+		{"messages", "{\"provider\":\"jiguang\",\"id\":\"a\"}\n{\"provider\":\"jiguang\"}\n", "line 2: id of a message of jiguang: is empty; messages known before it: 1"},
 		{"messages", `{"provider":"jiguang","ID":"a","x":1}`, `"x"`},
 		{"messages", `{"provider":"jiguang","id":"a","script":["nonsense"]}`, `"nonsense"`},
 		{"faults", `{"mode":"explode"}`, `"explode"`},

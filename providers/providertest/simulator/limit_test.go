@@ -19,7 +19,7 @@ func arrivals(t *testing.T, opt Options, provider string, waits ...time.Duration
 	for _, wait := range waits {
 		clock.Add(wait)
 		serve(sim, good(provider, ids[provider], clock.Now()))
-		c := sim.Ledger()[len(sim.Ledger())-1]
+		c := latest(sim)
 		if (c.Violation != "") != (c.Code == tooMany[provider]) {
 			t.Errorf("code %s has the violation %q", c.Code, c.Violation)
 		}

@@ -59,7 +59,7 @@ func TestStates(t *testing.T) {
 			step := func(what, want string, recalled bool) {
 				t.Helper()
 				serve(sim, good(tc.provider, id, clock.Now()))
-				c := sim.Ledger()[len(sim.Ledger())-1]
+				c := latest(sim)
 				if c.Code != want || c.Recalled != recalled || c.MessageID != id || c.Provider != tc.provider {
 					t.Errorf("%s: code %q, recalled %v (%+v), want code %q, recalled %v", what, c.Code, c.Recalled, c, want, recalled)
 				}
@@ -319,7 +319,7 @@ func TestPaths(t *testing.T) {
 		{"/message/recall.json", 404, "", ""},
 	} {
 		g := serve(sim, withBasic(a, httptest.NewRequest(http.MethodPost, tc.path, nil)))
-		c := sim.Ledger()[len(sim.Ledger())-1]
+		c := latest(sim)
 		if g.status != tc.status || c.Provider != tc.provider || c.MessageID != tc.id {
 			t.Errorf("%s: %d %q, ledger %+v", tc.path, g.status, g.body, c)
 		}
