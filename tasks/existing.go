@@ -204,16 +204,15 @@ func (p *Producer) enqueue(ctx context.Context, t task) error {
 	return err
 }
 
-// settled says how a task got into its queue, or what was in its way.
+// settlement says how a task got into its queue, or what was in its way.
 type settlement struct {
 	enqueued bool
 	replaced *copyOf // the failed copy that made way
 	inTheWay copyOf  // if not enqueued
 }
 
+// Between two attempts to write a recall that is nowhere.
 const (
-	// rescueFor is how long a recall that is in no queue is tried to be written, whatever its caller's context says.
-	rescueFor   = 15 * time.Second
 	rescueFirst = 20 * time.Millisecond
 	rescueMost  = time.Second
 )
@@ -229,7 +228,7 @@ func (p *Producer) settle(ctx context.Context, t task) (settlement, error) {
 	wait := rescueFirst
 	for {
 		if t.nowhere && deadline.IsZero() {
-			deadline = time.Now().Add(rescueFor)
+			deadline = time.Now().Add(p.rescueFor)
 			rescue, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 			defer cancel()
 			ctx = rescue

@@ -69,7 +69,11 @@ type Producer struct {
 	now    func() time.Time
 	lanes  laneCache
 	wakes  wakes
+	// rescueFor is how long a recall that is in no queue is tried to be written, whatever its caller's context says.
+	rescueFor time.Duration
 }
+
+const defaultRescue = 15 * time.Second
 
 // ProducerOption changes how a Producer works.
 type ProducerOption func(*Producer)
@@ -81,7 +85,7 @@ func WithClock(now func() time.Time) ProducerOption {
 
 // NewProducer returns a Producer on a Redis client.
 func NewProducer(rdb redis.UniversalClient, opts ...ProducerOption) *Producer {
-	p := &Producer{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), now: time.Now}
+	p := &Producer{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), now: time.Now, rescueFor: defaultRescue}
 	for _, o := range opts {
 		o(p)
 	}

@@ -1,0 +1,596 @@
+package tasks_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/internal/redistest"
+	"github.com/recallq/recallq/tasks"
+)
+
+const (
+	urgentQueue = "jiguang:news"
+	bulkQueue   = "jiguang:news:bulk"
+)
+
+var (
+	bulk    = tasks.WithPriority(tasks.Bulk)
+	message = tasks.Recall{Provider: "jiguang", MessageID: "v:1t:1795132800p:27133n:2", Ref: "r"}
+)
+
+func withBatch(r tasks.Recall, batch string, seq int64) tasks.Recall {
+	r.Batch, r.Seq = batch, seq
+	return r
+}
+
+func TestEnqueue(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := newProducer(t, rdb)
+		for name, test := range map[string]struct {
+			opts  []tasks.EnqueueOption
+			id    string
+			queue string
+		}{
+			"urgent": {nil, "1", urgentQueue},
+			"bulk":   {[]tasks.EnqueueOption{bulk}, "2", bulkQueue},
+		} {
+			r := tasks.Recall{Provider: "jiguang", MessageID: test.id, SentAt: midnight, Batch: "b", Seq: 5, Ref: "r"}
+			got := enqueue(t, p, r, test.opts...)
+			r.V, r.App, r.EnqueuedAt, r.RecallBy = 1, "news", now, midnight.Add(24*time.Hour)
+			want := tasks.Result{ID: r.ID(), Status: tasks.Enqueued, App: "news", RecallBy: r.RecallBy, Queue: test.queue}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+			info, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(test.queue, r.ID())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Type != "recall:jiguang" || info.MaxRetry != 1<<20 || info.Timeout != 15*time.Minute ||
+				info.Retention != 24*time.Hour || !info.Deadline.IsZero() || info.State != asynq.TaskStatePending {
+				t.Errorf("%s: %+v", name, info)
+			}
+			if diff := cmp.Diff(r, inQueue(t, rdb, test.queue, r.ID())); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		}
+	})
+}
+
+// What an earlier task of the same recall means, in whatever state it is, in either queue.
+func TestEnqueuedAgain(t *testing.T) {
+	t.Parallel()
+	type act func(t *testing.T, rdb *redis.Client, queue, id string)
+	nothing := func(*testing.T, *redis.Client, string, string) {}
+	ended := func(outcome string, result error) act {
+		return func(t *testing.T, rdb *redis.Client, queue, id string) { end(t, rdb, queue, id, outcome, result) }
+	}
+	skip := fmt.Errorf("given up: %w", asynq.SkipRetry)
+	stands := []struct {
+		name     string
+		act      act
+		standing string
+		replaced bool
+		moves    bool // an urgent one takes it from the bulk queue
+	}{
+		{"pending", nothing, "open", false, true},
+		{"waits for its retry", ended("", errLater), "open", false, true},
+		{"active", func(t *testing.T, rdb *redis.Client, queue, id string) { hold(t, rdb, queue, id) }, "open", false, false},
+		{"recalled", ended(tasks.Recalled, nil), "recalled", false, false},
+		{"already recalled", ended(tasks.AlreadyRecalled, nil), "already_recalled", false, false},
+		{"completed without a result", ended("", nil), "ended", false, false},
+		{"recalled, then archived by hand", ended(tasks.Recalled, skip), "recalled", false, false},
+		{"expired", ended(tasks.Expired, skip), "expired", true, false},
+		{"not found", ended(tasks.NotFound, skip), "not_found", true, false},
+		{"rejected", ended(tasks.Rejected, skip), "rejected", true, false},
+		{"cancelled", ended(tasks.Cancelled, skip), "cancelled", true, false},
+		{"archived without an outcome", ended("", skip), "ended", true, false},
+		{"archived, run again by hand", func(t *testing.T, rdb *redis.Client, queue, id string) {
+			end(t, rdb, queue, id, tasks.Rejected, skip)
+			if err := asynq.NewInspectorFromRedisClient(rdb).RunTask(queue, id); err != nil {
+				t.Fatal(err)
+			}
+		}, "rejected", true, false},
+		{"archived, and left behind by ArchiveAll", func(t *testing.T, rdb *redis.Client, queue, id string) {
+			end(t, rdb, queue, id, tasks.Rejected, skip)
+			if err := rdb.ZRem(t.Context(), "asynq:{"+queue+"}:archived", id).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}, "rejected", true, false},
+	}
+	queues := map[tasks.Priority]string{tasks.Urgent: urgentQueue, tasks.Bulk: bulkQueue}
+	for _, s := range stands {
+		for _, first := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+			for _, second := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+				t.Run(fmt.Sprintf("%s/%s then %s", s.name, first, second), func(t *testing.T) {
+					t.Parallel()
+					onBoth(t, func(t *testing.T, rdb *redis.Client) {
+						p := newProducer(t, rdb)
+						one := enqueue(t, p, withBatch(message, "first", 7), tasks.WithPriority(first))
+						s.act(t, rdb, one.Queue, one.ID)
+						again := withBatch(message, "second", 1)
+						again.Ref = "again"
+						got := enqueue(t, p, again, tasks.WithPriority(second))
+
+						moved := s.moves && first == tasks.Bulk && second == tasks.Urgent
+						want := tasks.Result{
+							ID: one.ID, Status: tasks.Duplicate, App: "news", RecallBy: one.RecallBy, Queue: queues[first], Promoted: moved, Replaced: s.replaced,
+							Existing: tasks.Existing{Standing: s.standing, Batch: "first", Seq: 7},
+						}
+						if s.replaced {
+							want.Status, want.Queue = tasks.Enqueued, queues[second]
+						}
+						if moved {
+							want.Queue = queues[second]
+						}
+						if diff := cmp.Diff(want, got); diff != "" {
+							t.Error(diff)
+						}
+						recall := inQueue(t, rdb, want.Queue, one.ID)
+						if kept := recall.Batch == "first" && recall.Seq == 7 && recall.Ref == "r"; kept == s.replaced {
+							t.Errorf("the payload is %+v", recall)
+						}
+						if elsewhere := tasks.Queue("jiguang", "news", other(want.Queue)); stateOf(t, rdb, elsewhere, one.ID) != 0 {
+							t.Errorf("there is a copy in %s as well", elsewhere)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+func other(queue string) tasks.Priority {
+	if strings.HasSuffix(queue, ":bulk") {
+		return tasks.Urgent
+	}
+	return tasks.Bulk
+}
+
+// What is left when a task is deleted while a worker still writes its marks would be in the way for ever: asynq sees the hash.
+func TestTheRestOfADeletedTaskIsNotInTheWay(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := newProducer(t, rdb)
+		one := enqueue(t, p, message)
+		if err := asynq.NewInspectorFromRedisClient(rdb).DeleteTask(one.Queue, one.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := rdb.HSet(t.Context(), tasks.TaskKey(one.Queue, one.ID), "rq_calls", 1).Err(); err != nil {
+			t.Fatal(err)
+		}
+		got := enqueue(t, p, message)
+		if got.Status != tasks.Enqueued || got.Replaced || stateOf(t, rdb, one.Queue, one.ID) != asynq.TaskStatePending {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// A moved task keeps what the worker has written at it: calls that may have gone through, attempts made.
+func TestAMovedTaskKeepsTheWorkersMarks(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := newProducer(t, rdb)
+		one := enqueue(t, p, message, bulk)
+		end(t, rdb, one.Queue, one.ID, "", errLater)
+		if err := rdb.HSet(t.Context(), tasks.TaskKey(one.Queue, one.ID), "rq_calls", 2, "rq_attempts", 1).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if got := enqueue(t, p, message); !got.Promoted {
+			t.Fatalf("%+v", got)
+		}
+		headers := make(chan map[string]string, 1)
+		worker{func(_ context.Context, task *asynq.Task) error {
+			headers <- task.Headers()
+			return nil
+		}}.start(t, rdb, urgentQueue)
+		if diff := cmp.Diff(map[string]string{"rq_calls": "2", "rq_attempts": "1"}, <-headers); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// A payload that a newer producer has written is moved as it is.
+func TestAMovedTaskKeepsANewerPayload(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	p := newProducer(t, rdb)
+	r := message
+	r.App = "news"
+	const newer = `{"v":2,"provider":"jiguang","app":"news","batch":"b","seq":3,"novelty":[1]}`
+	client := asynq.NewClientFromRedisClient(rdb)
+	if _, err := client.Enqueue(asynq.NewTask("recall:jiguang", []byte(newer)), asynq.TaskID(r.ID()), asynq.Queue(bulkQueue)); err != nil {
+		t.Fatal(err)
+	}
+	got := enqueue(t, p, message)
+	if !got.Promoted || got.Existing != (tasks.Existing{Standing: "open", Batch: "b", Seq: 3}) {
+		t.Errorf("%+v", got)
+	}
+	info, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(urgentQueue, r.ID())
+	if err != nil || string(info.Payload) != newer {
+		t.Errorf("%s, %v", info.Payload, err)
+	}
+}
+
+func TestWhatEnqueueRefuses(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	p := newProducer(t, rdb)
+	for field, r := range map[string]tasks.Recall{
+		"provider":   {Provider: "smoke", MessageID: "1", SentAt: now},
+		"message_id": {Provider: "timchat", App: "chat", MessageID: "1", From: "a", To: "b", SentAt: now},
+		"to":         {Provider: "timchat", App: "chat", MessageID: timChatID, From: "a"},
+		"from":       {Provider: "jiguang", MessageID: "1", From: "a", SentAt: now},
+		"is_admin":   {Provider: "jiguang", MessageID: "1", IsAdmin: true, SentAt: now},
+		"sent_at":    {Provider: "jiguang", MessageID: "1"},
+		"ref":        {Provider: "jiguang", MessageID: "1", SentAt: now, Ref: "\xff"},
+		"batch":      {Provider: "jiguang", MessageID: "1", SentAt: now, Batch: "a b"},
+		"app":        {Provider: "jiguang", App: "BIG", MessageID: "1", SentAt: now},
+	} {
+		var refused *tasks.FieldError
+		if res, err := p.Enqueue(t.Context(), r); !errors.As(err, &refused) || refused.Field != field {
+			t.Errorf("%s: %+v, %v", field, res, err)
+		}
+	}
+	if res, err := p.Enqueue(t.Context(), message, tasks.WithPriority("soon")); err == nil {
+		t.Errorf("%+v", res)
+	}
+	late := message
+	late.SentAt = now.Add(-25 * time.Hour)
+	late.MessageID = "1"
+	res := enqueue(t, p, late)
+	if res.Status != tasks.Expired || res.RecallBy != now.Add(-time.Hour) || res.ID == "" {
+		t.Errorf("%+v", res)
+	}
+	if keys := rdb.Keys(t.Context(), "asynq:*").Val(); len(keys) != 0 {
+		t.Errorf("something was written: %v", keys)
+	}
+}
+
+func TestALaneThatNoWorkerHasPublished(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	p := newProducer(t, rdb)
+	r := tasks.Recall{Provider: "timpush", App: "chat", MessageID: "6aff9000_1", SentAt: midnight}
+	if res, err := p.Enqueue(t.Context(), r); !errors.Is(err, tasks.ErrUnserved) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if res := enqueue(t, p, r, tasks.AllowUnserved()); res.Status != tasks.Enqueued || res.RecallBy != midnight.Add(24*time.Hour) {
+		t.Errorf("%+v", res)
+	}
+}
+
+// A worker that has just started must not be missed for the five seconds that lanes are cached, and a lane's own window and
+// retention are used.
+func TestALanePublishedMeanwhileIsSeen(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	p := newProducer(t, rdb)
+	enqueue(t, p, message)
+	publish(t, rdb, tasks.Lane{Provider: "engagelab", App: "abroad", Window: 30 * time.Hour, Retention: time.Hour})
+	r := tasks.Recall{Provider: "engagelab", MessageID: "1", SentAt: midnight}
+	var res tasks.Result
+	eventually(t, func() bool {
+		var err error
+		res, err = p.Enqueue(t.Context(), r)
+		if err != nil && !errors.Is(err, tasks.ErrUnserved) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	info, err := asynq.NewInspectorFromRedisClient(rdb).GetTaskInfo(res.Queue, res.ID)
+	if err != nil || info.Retention != time.Hour || res.RecallBy != midnight.Add(30*time.Hour) {
+		t.Errorf("%+v, %+v, %v", res, info, err)
+	}
+}
+
+// A file of a million rows for a lane that nobody serves must not read the lanes a million times.
+func TestLanesAreReadRarely(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	reads := 0
+	rdb.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		if cmd.Name() == "hgetall" {
+			reads++
+		}
+		return next(ctx, cmd)
+	}))
+	p := newProducer(t, rdb)
+	begin := time.Now()
+	for range 200 {
+		_, _ = p.Enqueue(t.Context(), tasks.Recall{Provider: "timpush", App: "x", MessageID: "a_1", SentAt: now})
+		enqueue(t, p, message)
+	}
+	if most := 2 + int(time.Since(begin)/time.Second); reads > most {
+		t.Errorf("read %d times", reads)
+	}
+}
+
+func TestIdleWorkersAreWoken(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := newProducer(t, rdb)
+		sub := rdb.Subscribe(t.Context(), tasks.WakeChannel)
+		defer func() { _ = sub.Close() }()
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		woken := func() string {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			m, err := sub.ReceiveMessage(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m.Payload
+		}
+		r := message
+		for _, want := range []string{bulkQueue, urgentQueue, urgentQueue} { // the third is moved
+			r.MessageID += "0"
+			switch {
+			case want == bulkQueue:
+				enqueue(t, p, r, bulk)
+				r.MessageID = message.MessageID
+			default:
+				enqueue(t, p, r)
+			}
+			if got := woken(); got != want {
+				t.Fatalf("woken: %s, want %s", got, want)
+			}
+		}
+	})
+}
+
+func TestOfManyProducersOneEnqueues(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		newProducer(t, rdb)
+		const recalls, producers = 20, 16
+		var mu sync.Mutex
+		got := map[string]map[tasks.Status]int{}
+		var wg sync.WaitGroup
+		for range producers {
+			p := tasks.NewProducer(rdb) // with its own clock
+			wg.Go(func() {
+				for i := range recalls {
+					r := tasks.Recall{Provider: "jiguang", MessageID: fmt.Sprint(i), SentAt: time.Now()}
+					res, err := p.Enqueue(t.Context(), r)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					mu.Lock()
+					if got[res.ID] == nil {
+						got[res.ID] = map[tasks.Status]int{}
+					}
+					got[res.ID][res.Status]++
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		for id, n := range got {
+			if n[tasks.Enqueued] != 1 || n[tasks.Duplicate] != producers-1 {
+				t.Errorf("%s: %v", id, n)
+			}
+		}
+		if len(got) != recalls {
+			t.Errorf("%d recalls", len(got))
+		}
+	})
+}
+
+// Whatever the workers do while bulk recalls are enqueued urgent, each is worked on exactly once.
+func TestPromotionAgainstWorkersLosesNothing(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := newProducer(t, rdb)
+		const n = 300
+		list := make([]tasks.Recall, n)
+		for i := range list {
+			list[i] = tasks.Recall{Provider: "jiguang", MessageID: fmt.Sprint(i), SentAt: now, Batch: "b", Seq: int64(i + 1)}
+			enqueue(t, p, list[i], bulk)
+		}
+		var mu sync.Mutex
+		calls := map[int64]int{}
+		worker{func(_ context.Context, task *asynq.Task) error {
+			r, err := tasks.Decode(task.Payload())
+			mu.Lock()
+			defer mu.Unlock()
+			calls[r.Seq]++
+			return err
+		}}.start(t, rdb, urgentQueue, bulkQueue)
+		var wg sync.WaitGroup
+		for half := range 2 {
+			wg.Go(func() {
+				for i := n - 1 - half; i >= 0; i -= 2 { // from the end that the workers reach last
+					again := list[i]
+					again.Batch, again.Seq = "", 0
+					res, err := p.Enqueue(t.Context(), again)
+					if err != nil || res.Status != tasks.Duplicate || res.Existing.Batch != "b" {
+						t.Errorf("%+v, %v", res, err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(calls) == n
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		for seq, times := range calls {
+			if times != 1 {
+				t.Errorf("recall %d was worked on %d times", seq, times)
+			}
+		}
+	})
+}
+
+// hook makes a function a hook of the Redis client.
+type hook func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error
+
+func (h hook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return h(ctx, cmd, next) }
+}
+
+// script tells the scripts apart by their number of keys: asynq's enqueue has two, our removal three.
+func script(cmd redis.Cmder, keys int) bool {
+	args := cmd.Args()
+	return strings.HasPrefix(cmd.Name(), "eval") && len(args) > 2 && fmt.Sprint(args[2]) == fmt.Sprint(keys)
+}
+
+// A person who presses Ctrl-C in the very moment must not lose the recall that is between two queues.
+func TestTheEndOfTheContextDoesNotLoseAMovedRecall(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		one := enqueue(t, newProducer(t, rdb), withBatch(message, "b", 1), bulk)
+		ctx, cancel := context.WithCancel(t.Context())
+		interrupted := redis.NewClient(rdb.Options())
+		defer func() { _ = interrupted.Close() }()
+		interrupted.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+			err := next(ctx, cmd)
+			if script(cmd, 3) && err == nil {
+				cancel()
+			}
+			return err
+		}))
+		res, err := newProducer(t, interrupted).Enqueue(ctx, message)
+		if err != nil || !res.Promoted || ctx.Err() == nil {
+			t.Fatalf("%+v, %v, %v", res, err, ctx.Err())
+		}
+		if r := inQueue(t, rdb, urgentQueue, one.ID); r.Batch != "b" {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// Redis stutters between the removal and the enqueue: the answer is lost, or the command.
+func TestAStutterOfRedisDoesNotLoseAMovedRecall(t *testing.T) {
+	t.Parallel()
+	for name, arrives := range map[string]bool{"the answer is lost": true, "the command is lost": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, rdb *redis.Client) {
+				one := enqueue(t, newProducer(t, rdb), withBatch(message, "b", 1), bulk)
+				failures := 3
+				stuttering := redis.NewClient(rdb.Options())
+				defer func() { _ = stuttering.Close() }()
+				stuttering.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+					if !script(cmd, 2) || failures == 0 {
+						return next(ctx, cmd)
+					}
+					failures--
+					if arrives {
+						_ = next(ctx, cmd)
+					}
+					err := errors.New("connection reset")
+					cmd.SetErr(err)
+					return err
+				}))
+				res := enqueue(t, newProducer(t, stuttering), message)
+				if !res.Promoted || res.Status != tasks.Duplicate || failures != 0 {
+					t.Errorf("%+v", res)
+				}
+				if r := inQueue(t, rdb, urgentQueue, one.ID); r.Batch != "b" || stateOf(t, rdb, bulkQueue, one.ID) != 0 {
+					t.Errorf("%+v", r)
+				}
+			})
+		})
+	}
+}
+
+func TestARecallThatCannotBeWrittenAnyMoreSaysSo(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	enqueue(t, newProducer(t, rdb), message, bulk)
+	away := redis.NewClient(rdb.Options())
+	defer func() { _ = away.Close() }()
+	away.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		if script(cmd, 2) {
+			cmd.SetErr(errors.New("connection reset"))
+			return cmd.Err()
+		}
+		return next(ctx, cmd)
+	}))
+	p := newProducer(t, away)
+	p.SetRescue(50 * time.Millisecond)
+	if _, err := p.Enqueue(t.Context(), message); err == nil || !strings.Contains(err.Error(), "enqueue it again") {
+		t.Fatal(err)
+	}
+	if res := enqueue(t, newProducer(t, rdb), message); res.Status != tasks.Enqueued {
+		t.Errorf("%+v", res)
+	}
+}
+
+// go-redis sends a command again when its answer is lost; the conflict with what this very call wrote is no duplicate.
+func TestAConflictWithOneselfIsNoDuplicate(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		twice := redis.NewClient(rdb.Options())
+		defer func() { _ = twice.Close() }()
+		twice.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+			if !script(cmd, 2) {
+				return next(ctx, cmd)
+			}
+			if err := next(ctx, cmd); err != nil {
+				return err // NOSCRIPT: asynq sends the script itself
+			}
+			return next(ctx, cmd)
+		}))
+		p := newProducer(t, twice)
+		if res := enqueue(t, p, withBatch(message, "b", 1)); res.Status != tasks.Enqueued {
+			t.Errorf("%+v", res)
+		}
+		if res := enqueue(t, p, withBatch(message, "b", 2)); res.Status != tasks.Duplicate {
+			t.Errorf("%+v", res)
+		}
+	})
+}
+
+func TestAKilledRedisIsAnErrorAndThenGoesOn(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	p := newProducer(t, s.Client(t))
+	one := enqueue(t, p, message)
+	s.Kill()
+	if res, err := p.Enqueue(t.Context(), message); err == nil {
+		t.Fatalf("%+v", res)
+	}
+	s.Restart()
+	if res := enqueue(t, p, message); res.Status != tasks.Duplicate || res.ID != one.ID {
+		t.Errorf("%+v", res)
+	}
+}
+
+func BenchmarkEnqueue(b *testing.B) {
+	s := redistest.Start(b, "--appendonly", "no")
+	rdb := s.Client(b)
+	p := newProducer(b, rdb)
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		r := tasks.Recall{Provider: "jiguang", MessageID: fmt.Sprint(i), SentAt: now, Batch: "b", Seq: int64(i)}
+		if res, err := p.Enqueue(b.Context(), r, bulk); err != nil || res.Status != tasks.Enqueued {
+			b.Fatalf("%+v, %v", res, err)
+		}
+	}
+}
