@@ -450,7 +450,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d := &decoder{file: "f", dir: t.TempDir(), env: environment, faulty: map[string]bool{}}
+		d := newDecoder("f", "testdata/faults", environment)
 		root := d.parse(text)
 		if d.err() != nil {
 			return

@@ -20,12 +20,33 @@ type decoder struct {
 	file, dir string
 	env       func(string) (string, bool)
 	faults    []Fault
-	faulty    map[string]bool // paths that have a fault already
+	faulty    map[string]bool     // paths that have a fault already
+	variables map[string]envValue // paths whose values come from the environment
 }
 
 func (d *decoder) fault(line int, path, format string, args ...any) {
-	d.faults = append(d.faults, Fault{Line: line, Path: path, Reason: fmt.Sprintf(format, args...)})
+	reason := fmt.Sprintf(format, args...)
+	// Whoever worded the reason may have quoted a value from the environment: the wrong variable's, which may be a secret.
+	if v, ok := d.variables[path]; ok && quotes(reason, v.value) {
+		reason = "the value of ${" + v.name + "} cannot be used here; look at the variable, its value is not shown"
+	}
+	d.faults = append(d.faults, Fault{Line: line, Path: path, Reason: reason})
 	d.faulty[path] = true
+}
+
+// envValue is a variable of the environment.
+type envValue struct{ name, value string }
+
+func newDecoder(file, dir string, env func(string) (string, bool)) *decoder {
+	return &decoder{file: file, dir: dir, env: env, faulty: map[string]bool{}, variables: map[string]envValue{}}
+}
+
+// quotes reports whether a text quotes a value, or its beginning, of some length.
+func quotes(text, value string) bool {
+	const least, telling = 4, 8
+	beginning := value[:min(len(value), telling)]
+	escaped := strings.Trim(strconv.Quote(beginning), `"`)
+	return len(value) >= least && (strings.Contains(text, beginning) || strings.Contains(text, escaped))
 }
 
 // section is a mapping of the file.
@@ -194,7 +215,7 @@ func (d *decoder) variable(s scalar, name string) (scalar, bool) {
 		d.fault(s.line, s.path, "the environment variable %s is empty; give it a value", name)
 		return s, false
 	}
-	// What a variable holds is not shown: it may be the wrong one, and a secret.
+	d.variables[s.path] = envValue{name, value}
 	s.text, s.shown = value, "the value of ${"+name+"}"
 	return s, true
 }

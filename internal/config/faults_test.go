@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the expected errors in testdata/f
 
 // environment is what the tests' files may name.
 func environment(name string) (string, bool) {
-	value, ok := map[string]string{"SECRET": "topsecret", "EMPTY": "", "KEY": "key-from-env"}[name]
+	value, ok := map[string]string{"SECRET": "topsecret", "EMPTY": "", "LONG": "topsecret\"" + strings.Repeat("topsecret ", 50), "KEY": "key-from-env"}[name]
 	return value, ok
 }
 

@@ -86,7 +86,7 @@ func LoadRedis(path string, env func(string) (string, bool)) (redisconn.Options,
 
 // open reads and parses the file.
 func open(path string, env func(string) (string, bool)) (*decoder, *yaml.Node, error) {
-	d := &decoder{file: path, dir: filepath.Dir(path), env: env, faulty: map[string]bool{}}
+	d := newDecoder(path, filepath.Dir(path), env)
 	text, err := readFile(path, maxFile)
 	if err != nil {
 		reason := "cannot be read: " + plain(err)

@@ -224,7 +224,7 @@ func (d *decoder) app(item field) App {
 
 // providerOf looks ahead for the provider, because it decides which keys are known. Its faults are reported later.
 func (d *decoder) providerOf(item field) string {
-	silent := &decoder{env: d.env, faulty: map[string]bool{}}
+	silent := newDecoder(d.file, d.dir, d.env)
 	return silent.text(silent.section(item.value, item.path, nil), "provider", "")
 }
 
