@@ -1,0 +1,325 @@
+package input
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/recallq/recallq/tasks"
+)
+
+// Item is one row of an input, or one line that could not be read as a row.
+type Item struct {
+	Input string // the input's name, as messages call it
+	Line  int    // where the row begins, from 1
+	Row   tasks.Row
+	Fault *Fault // what is wrong with the line; nil if it is a row
+
+	object []byte // the row as it stands in NDJSON
+}
+
+// Fault says why a line is no row.
+type Fault struct {
+	Raw    string // the line, or its beginning if it is too long; empty if the rejects can show it as an object
+	Field  string // the field that is wrong, "" if it is the line
+	Value  string
+	Reason string
+}
+
+// Reader hands out the rows of one input. It is not safe for concurrent use.
+type Reader struct {
+	name   string
+	format Format
+	lines  *lines
+	opt    Options
+	file   *os.File
+
+	records *records
+	columns []string // the field that each CSV column holds; "" is ignored
+	missing []string
+
+	ahead    Item
+	aheadErr error
+	last     int
+}
+
+// Name is the input's name, as messages call it.
+func (r *Reader) Name() string { return r.name }
+
+// Format is the format that the input is read as; never [Auto].
+func (r *Reader) Format() Format { return r.format }
+
+// Missing returns the names in [Options.Columns] that a CSV input has no column of. With several inputs that need not be a
+// mistake, so the caller judges it.
+func (r *Reader) Missing() []string { return r.missing }
+
+// Next returns the next row. It returns io.EOF after the last one, and a [*ReadError] when the input breaks off.
+func (r *Reader) Next() (Item, error) {
+	item, err := r.ahead, r.aheadErr
+	if err != nil {
+		return Item{}, err
+	}
+	r.last = item.Line
+	r.ahead, r.aheadErr = r.read()
+	if r.aheadErr != nil && !errors.Is(r.aheadErr, io.EOF) {
+		r.aheadErr = &ReadError{Input: r.name, Line: r.last, Err: r.aheadErr}
+	}
+	return item, nil
+}
+
+// Close closes the input's file.
+func (r *Reader) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}
+
+func (r *Reader) read() (Item, error) {
+	item, err := r.readRow()
+	item.Input = r.name
+	return item, err
+}
+
+func (r *Reader) readRow() (Item, error) {
+	if r.format == CSV {
+		return r.readRecord()
+	}
+	for {
+		l, err := r.lines.next()
+		if err != nil {
+			return Item{}, err
+		}
+		text := bytes.TrimSpace(l.text)
+		if len(text) == 0 || r.format == IDs && text[0] == '#' {
+			continue
+		}
+		switch {
+		case l.tooLong:
+			return Item{Line: l.number, Fault: longLine(l)}, nil
+		case r.format == IDs:
+			return idItem(l.number, text), nil
+		}
+		return r.objectItem(l.number, text), nil
+	}
+}
+
+// idItem takes a line for an id unless it is plainly something else: many vendors' ids have no form that could be checked
+// later.
+func idItem(number int, text []byte) Item {
+	item := Item{Line: number}
+	raw := string(text)
+	switch {
+	case !utf8.Valid(text):
+		item.Fault = notUTF8(text)
+	case text[0] == '{':
+		item.Fault = &Fault{Raw: raw, Reason: "a JSON object among ids; use --format ndjson"}
+	case bytes.ContainsAny(text, ",;\t\""):
+		item.Fault = &Fault{Raw: raw, Reason: "more than one id in a line, or a CSV row; give one id a line, or use --format csv"}
+	default:
+		item.Row = tasks.IDRow(raw)
+	}
+	return item
+}
+
+func notUTF8(text []byte) *Fault {
+	return &Fault{
+		Raw:    strings.ToValidUTF8(string(text), "\uFFFD"),
+		Reason: "not UTF-8; it looks like " + guessEncoding(text, true) + ": convert the input",
+	}
+}
+
+func (r *Reader) objectItem(number int, text []byte) Item {
+	item := Item{Line: number}
+	if !utf8.Valid(text) {
+		item.Fault = notUTF8(text)
+		return item
+	}
+	if len(r.opt.Columns) > 0 {
+		if renamed, ok := renameKeys(text, r.opt.Columns); ok {
+			text = renamed
+		}
+	}
+	item.object = bytes.Clone(text)
+	row, err := tasks.DecodeRow(item.object)
+	if err != nil {
+		item.Fault = faultOf(err, item.object)
+		return item
+	}
+	item.Row = row
+	return item
+}
+
+// faultOf says what [tasks.DecodeRow] found. What it says of the line as a whole has the line as its value, which the
+// rejects show in full.
+func faultOf(err error, text []byte) *Fault {
+	fault := &Fault{Reason: err.Error()}
+	var field *tasks.FieldError
+	if errors.As(err, &field) {
+		fault.Field, fault.Value, fault.Reason = field.Field, field.Value, field.Reason
+	}
+	if _, ok := membersOf(text); !ok {
+		fault.Raw = string(text)
+	}
+	return fault
+}
+
+// readHeader reads the names of the columns. hint is the first line, from which the delimiter is told.
+func (r *Reader) readHeader(hint []byte) error {
+	if isSepLine(hint) {
+		if err := r.skipLine(); err != nil {
+			return err
+		}
+		r.records = newRecords(r.lines, hint[4])
+	} else {
+		comma, _ := guessDelimiter(hint, r.opt.known)
+		r.records = newRecords(r.lines, comma)
+	}
+	_, names, fault, err := r.records.next()
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("has no rows")
+	case err != nil:
+		return err
+	case fault != nil:
+		return fmt.Errorf("the line with the column names cannot be read: %s", fault.Reason)
+	}
+	for i := range names {
+		names[i] = cleanName(names[i])
+	}
+	ignored, err := r.setColumns(names)
+	if err != nil {
+		return err
+	}
+	if len(ignored) > 0 {
+		r.opt.Warn(r.name + ": ignored " + plural(len(ignored), "column") + " that recallq does not know: " + listNames(ignored))
+	}
+	return nil
+}
+
+func (r *Reader) skipLine() error {
+	for {
+		l, err := r.lines.next()
+		if err != nil || len(bytes.TrimSpace(l.text)) > 0 {
+			return err
+		}
+	}
+}
+
+func (r *Reader) setColumns(names []string) (ignored []string, err error) {
+	seen := make(map[string]string, len(names))
+	for _, name := range names {
+		field, known := r.opt.field(name)
+		if !known {
+			field = ""
+		}
+		key := field
+		if key == "" {
+			key = "column " + name
+		}
+		if earlier, twice := seen[key]; twice && name != "" {
+			if earlier == name {
+				return nil, fmt.Errorf("two columns are named %q; rename or drop one", name)
+			}
+			return nil, fmt.Errorf("the columns %q and %q both mean %s; rename or drop one", earlier, name, field)
+		}
+		seen[key] = name
+		if field == "" && name != "" && !tasks.Ignored(name) {
+			ignored = append(ignored, name)
+		}
+		r.columns = append(r.columns, field)
+	}
+	for _, theirs := range sortedKeys(r.opt.Columns) {
+		if !slices.Contains(names, theirs) {
+			r.missing = append(r.missing, theirs)
+		}
+	}
+	if !slices.Contains(r.columns, "message_id") {
+		return nil, fmt.Errorf("no column holds message_id; it has %s; say which one with --columns message_id=NAME", listNames(names))
+	}
+	return ignored, nil
+}
+
+func (r *Reader) readRecord() (Item, error) {
+	number, cells, fault, err := r.records.next()
+	if err != nil {
+		return Item{}, err
+	}
+	item := Item{Line: number, Fault: fault}
+	switch {
+	case fault != nil:
+		fault.Raw = strings.ToValidUTF8(fault.Raw, "\uFFFD")
+	case !utf8.Valid(r.records.raw.Bytes()):
+		item.Fault = notUTF8(r.records.raw.Bytes())
+	case len(cells) != len(r.columns):
+		item.Fault = &Fault{Raw: r.records.raw.String(), Reason: fmt.Sprintf(
+			"the row has %s, the header %d; quote a cell that holds the delimiter", plural(len(cells), "cell"), len(r.columns))}
+	default:
+		item.setCells(r.columns, cells)
+	}
+	return item, nil
+}
+
+func (i *Item) setCells(columns, cells []string) {
+	for n, field := range columns {
+		if field == "" {
+			continue
+		}
+		if err := i.Row.Set(field, cells[n]); err != nil {
+			i.Fault = &Fault{Field: err.Field, Value: err.Value, Reason: err.Reason}
+			return
+		}
+	}
+}
+
+// known reports whether a column has a field of ours in it.
+func (o Options) known(column string) bool {
+	_, ok := o.field(column)
+	return ok
+}
+
+// field returns what a column of the input holds. What the person said goes before what the name means by itself.
+func (o Options) field(column string) (string, bool) {
+	if field, ok := o.Columns[column]; ok {
+		return field, true
+	}
+	return tasks.Canonical(column)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// listNames lists names for a message, a bounded number of them.
+func listNames(names []string) string {
+	const most = 12
+	if len(names) > most {
+		return quoteNames(names[:most]) + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return quoteNames(names)
+}
+
+func quoteNames(names []string) string {
+	parts := make([]string, len(names))
+	for i, name := range names {
+		parts[i] = quoted([]byte(name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,97 @@
+package input
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+)
+
+// member is one key of a JSON object, with its value as it was written.
+type member struct {
+	key   string
+	value json.RawMessage
+}
+
+// membersOf takes a JSON object apart without losing repeated keys, their order, or digits of numbers.
+func membersOf(object []byte) ([]member, bool) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if begin, err := d.Token(); err != nil || begin != json.Delim('{') {
+		return nil, false
+	}
+	var list []member
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, false
+		}
+		var m member
+		m.key, _ = key.(string)
+		if err := d.Decode(&m.value); err != nil {
+			return nil, false
+		}
+		list = append(list, m)
+	}
+	if _, err := d.Token(); err != nil || d.More() {
+		return nil, false
+	}
+	return list, true
+}
+
+func appendMember(dst []byte, key string, value []byte) []byte {
+	if dst[len(dst)-1] != '{' {
+		dst = append(dst, ',')
+	}
+	dst = append(dst, quoteJSON(key)...)
+	dst = append(dst, ':')
+	return append(dst, value...)
+}
+
+// renameKeys gives the keys of an object their fields' names, as --columns says.
+func renameKeys(object []byte, columns map[string]string) ([]byte, bool) {
+	members, ok := membersOf(object)
+	if !ok {
+		return nil, false
+	}
+	out := []byte{'{'}
+	for _, m := range members {
+		key := m.key
+		if field, mapped := columns[key]; mapped {
+			key = field
+		}
+		out = appendMember(out, key, m.value)
+	}
+	return append(out, '}'), true
+}
+
+// AppendReject appends the item as a line of NDJSON, without the line's end, with the reason why it was refused. The line
+// is valid input again once it has been mended. A line that could not be read at all is in it as reject_line.
+func (i Item) AppendReject(dst []byte, reason string) []byte {
+	if i.Fault != nil && i.Fault.Raw != "" {
+		dst = append(dst, `{"reject_line":`...)
+		dst = append(dst, quoteJSON(i.Fault.Raw)...)
+		dst = append(dst, `,"reject_reason":`...)
+		return append(append(dst, quoteJSON(reason)...), '}')
+	}
+	members, ok := membersOf(i.object)
+	if !ok {
+		return i.Row.AppendReject(dst, reason)
+	}
+	out := []byte{'{'}
+	for _, m := range members {
+		if m.key != "reject_reason" {
+			out = appendMember(out, m.key, m.value)
+		}
+	}
+	out = appendMember(out, "reject_reason", quoteJSON(reason))
+	return append(append(dst, out...), '}')
+}
+
+// quoteJSON writes a JSON string that people can read: only what JSON demands is escaped.
+func quoteJSON(text string) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	// A string always has a JSON form: what is not UTF-8 has been replaced.
+	_ = e.Encode(strings.ToValidUTF8(text, "\uFFFD"))
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
