@@ -154,4 +154,10 @@ func TestOrderOfArrival(t *testing.T) {
 	if c.add(rule, base.Add(time.Second)) {
 		t.Error("a call a second after the first is refused")
 	}
+	c, rule = &counter{}, Limit{Calls: 2, Per: time.Second}
+	for _, at := range []time.Duration{10, 0, 1005} {
+		if c.add(rule, base.Add(at*time.Millisecond)) {
+			t.Errorf("the call at %d ms is refused", at)
+		}
+	}
 }
