@@ -142,11 +142,35 @@ func TestEnqueuedAgain(t *testing.T) {
 						if elsewhere := tasks.Queue("jiguang", "news", other(want.Queue)); stateOf(t, rdb, elsewhere, one.ID) != 0 {
 							t.Errorf("there is a copy in %s as well", elsewhere)
 						}
+						if n := entries(t, rdb, one.ID); n != 1 {
+							t.Errorf("asynq has it in %d lists", n)
+						}
 					})
 				})
 			}
 		}
 	}
+}
+
+// entries counts in how many of asynq's lists and sets, of both queues, a task stands.
+func entries(t *testing.T, rdb *redis.Client, id string) (n int) {
+	t.Helper()
+	for _, queue := range []string{urgentQueue, bulkQueue} {
+		prefix := "asynq:{" + queue + "}:"
+		for _, list := range []string{"pending", "active"} {
+			for _, have := range rdb.LRange(t.Context(), prefix+list, 0, -1).Val() {
+				if have == id {
+					n++
+				}
+			}
+		}
+		for _, set := range []string{"scheduled", "retry", "archived", "completed"} {
+			if rdb.ZScore(t.Context(), prefix+set, id).Err() == nil {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func other(queue string) tasks.Priority {
@@ -515,6 +539,34 @@ func TestAStutterOfRedisDoesNotLoseAMovedRecall(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The same for one that takes the place of a failed one. It has no batch, so that only the lost answer tells that the copy
+// which is found then is its own.
+func TestAStutterOfRedisIsNoDuplicate(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		one := enqueue(t, newProducer(t, rdb), message)
+		end(t, rdb, one.Queue, one.ID, tasks.Rejected, asynq.SkipRetry)
+		stuttering := redis.NewClient(rdb.Options())
+		defer func() { _ = stuttering.Close() }()
+		removed, lost := false, false
+		stuttering.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+			err := next(ctx, cmd)
+			removed = removed || script(cmd, 3) && err == nil
+			if removed && !lost && script(cmd, 2) {
+				lost = true
+				err = errors.New("connection reset")
+				cmd.SetErr(err)
+			}
+			return err
+		}))
+		again := message
+		again.Ref = "mended"
+		if res := enqueue(t, newProducer(t, stuttering), again); res.Status != tasks.Enqueued || !res.Replaced || !lost {
+			t.Errorf("%+v, answer lost: %v", res, lost)
+		}
+	})
 }
 
 func TestARecallThatCannotBeWrittenAnyMoreSaysSo(t *testing.T) {

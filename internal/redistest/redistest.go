@@ -182,6 +182,12 @@ func (s *Server) ready(p *process) error {
 }
 
 func serverPID(ctx context.Context, c *redis.Client) (int, error) {
+	// go-redis logs each connection that is refused; this does not.
+	conn, err := net.DialTimeout("tcp", c.Options().Addr, time.Second)
+	if err != nil {
+		return 0, err
+	}
+	_ = conn.Close()
 	if err := c.Ping(ctx).Err(); err != nil { // "LOADING" while it reads its file
 		return 0, err
 	}
