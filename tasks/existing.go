@@ -191,6 +191,7 @@ type task struct {
 	payload         []byte
 	headers         map[string]string
 	retention       time.Duration
+	recallBy        time.Time
 	// unmistakable is true when nobody else can write the same payload, so that finding it means that we have.
 	unmistakable bool
 	// nowhere is true once a copy of the recall has been removed to make way for this one.
@@ -198,6 +199,9 @@ type task struct {
 }
 
 func (p *Producer) enqueue(ctx context.Context, t task) error {
+	if err := p.due.tell(ctx, p.rdb, t.queue, t.recallBy); err != nil {
+		return err
+	}
 	_, err := p.client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(t.kind, t.payload, t.headers),
 		asynq.TaskID(t.id), asynq.Queue(t.queue), asynq.MaxRetry(MaxRetry),
 		asynq.Retention(t.retention), asynq.Timeout(TaskTimeout))

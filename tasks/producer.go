@@ -69,6 +69,7 @@ type Producer struct {
 	now    func() time.Time
 	lanes  laneCache
 	wakes  wakes
+	due    due
 	// rescueFor is how long a recall that is in no queue is tried to be written, whatever its caller's context says.
 	rescueFor time.Duration
 }
@@ -260,7 +261,7 @@ func (p *Producer) put(ctx context.Context, r Recall, pr Priority, retention tim
 	}
 	t := task{
 		id: res.ID, kind: TaskType(r.Provider), queue: res.Queue,
-		payload: payload, unmistakable: r.Batch != "", retention: retention,
+		payload: payload, unmistakable: r.Batch != "", retention: retention, recallBy: r.RecallBy,
 	}
 	elsewhere := Queue(r.Provider, r.App, pr.other())
 	for range looks {

@@ -1,0 +1,56 @@
+package tasks
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// DueStep is how finely [DueKey] tells the times at which windows close.
+const DueStep = 15 * time.Second
+
+// dueFor is how long a producer remembers that it has told a time already.
+const dueFor = time.Minute
+
+// DueKey returns the key of a sorted set with the times, in Unix seconds and rounded up to [DueStep], at which windows of
+// recalls in a queue close. A worker looks for recalls that are too late only then: to look at each recall of a lane that is
+// closed, again and again, would keep Redis busy with nothing.
+func DueKey(queue string) string { return "recallq:due:{" + queue + "}" }
+
+// due tells at which times windows close, each once in a while.
+type due struct {
+	mu   sync.Mutex
+	told map[string]time.Time
+}
+
+// tell writes when a recall's window closes. It comes before the recall itself, which must not wait unseen.
+func (d *due) tell(ctx context.Context, rdb redis.Cmdable, queue string, recallBy time.Time) error {
+	step := int64(DueStep / time.Second)
+	at := (recallBy.Unix()/step + 1) * step
+	member := strconv.FormatInt(at, 10)
+	if d.fresh(queue + " " + member) {
+		return nil
+	}
+	if err := rdb.ZAdd(ctx, DueKey(queue), redis.Z{Score: float64(at), Member: member}).Err(); err != nil {
+		return fmt.Errorf("noting when a window in %s closes: %w", queue, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told[queue+" "+member] = time.Now()
+	return nil
+}
+
+// fresh reports whether this was told lately, and forgets what was told long ago.
+func (d *due) fresh(key string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if d.told == nil || len(d.told) > 10_000 {
+		d.told = map[string]time.Time{}
+	}
+	return now.Sub(d.told[key]) < dueFor
+}

@@ -1,0 +1,38 @@
+package tasks_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/tasks"
+)
+
+func TestTheTimeAtWhichAWindowClosesIsToldBeforeTheRecallWaits(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	p := tasks.NewProducer(rdb)
+	sent := time.Now().Add(-time.Hour)
+	var last time.Time
+	for _, id := range []string{"a", "b", "c"} {
+		res, err := p.Enqueue(t.Context(), tasks.Recall{Provider: "jiguang", App: "news", MessageID: id, SentAt: sent}, tasks.AllowUnserved())
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = res.RecallBy
+	}
+	got, err := rdb.ZRangeWithScores(t.Context(), tasks.DueKey("jiguang:news"), 0, -1).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 1 {
+		t.Fatalf("%d times told, want 1: %v", len(got), got)
+	}
+	at := time.Unix(int64(got[0].Score), 0)
+	if late := at.Sub(last); late <= 0 || late > tasks.DueStep {
+		t.Errorf("told %v after recall_by, want up to %v after it", late, tasks.DueStep)
+	}
+}
