@@ -36,3 +36,23 @@ func TestTheTimeAtWhichAWindowClosesIsToldBeforeTheRecallWaits(t *testing.T) {
 		t.Errorf("told %v after recall_by, want up to %v after it", late, tasks.DueStep)
 	}
 }
+
+// A promoted recall keeps its payload, and so its own end of the window.
+func TestAPromotedRecallsOwnEndIsTold(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	p := newProducer(t, rdb)
+	r := tasks.Recall{Provider: "jiguang", MessageID: "1", SentAt: midnight}
+	first := enqueue(t, p, r, tasks.WithPriority(tasks.Bulk))
+	r.SentAt = midnight.Add(time.Hour)
+	if again := enqueue(t, p, r); !again.Promoted {
+		t.Fatalf("%+v", again)
+	}
+	got, err := rdb.ZRangeWithScores(t.Context(), tasks.DueKey("jiguang:news"), 0, -1).Result()
+	if err != nil || len(got) != 1 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if late := time.Unix(int64(got[0].Score), 0).Sub(first.RecallBy); late <= 0 || late > tasks.DueStep {
+		t.Errorf("told %v after recall_by", late)
+	}
+}

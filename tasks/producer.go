@@ -315,6 +315,9 @@ func (p *Producer) place(ctx context.Context, t task, res Result, pr Priority) (
 // and the worker's marks, which travel as task headers of the same names.
 func (p *Producer) promote(ctx context.Context, t task, c copyOf, marks map[string]string, res Result) (Result, error) {
 	t.payload, t.headers, t.unmistakable = c.payload, marks, true
+	if !c.recall.RecallBy.IsZero() {
+		t.recallBy = c.recall.RecallBy // its own, since its payload is
+	}
 	done, err := p.settle(ctx, t)
 	if err != nil {
 		return Result{}, err

@@ -167,6 +167,7 @@ func (row *Row) repeated(field, name, value string) *FieldError {
 // RowOptions are what a row is read with beside itself.
 type RowOptions struct {
 	// Defaults are values by field for rows that lack them; each applies only to rows whose provider uses the field.
+	// They have the forms that rows have: an age given as sent_at is turned into a time by [ParseSentAt] once, beforehand.
 	Defaults map[string]string
 	// TimeZone is where times without a zone are at home; nil refuses them.
 	TimeZone *time.Location
