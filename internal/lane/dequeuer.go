@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -30,6 +31,9 @@ type Dequeuer struct {
 	stop   <-chan struct{}
 
 	wake chan struct{} // holds a token when something may have come
+
+	tickets tickets
+	swept   []string // cancelled batches that were looked for already; the sweep's own
 }
 
 // NewDequeuer returns the client for the server of one queue of a lane. Once stop is closed nothing more is taken from it.
@@ -64,18 +68,18 @@ func (d *Dequeuer) Wake() {
 
 // EvalSha is called by asynq to run its scripts.
 func (d *Dequeuer) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	return d.run(ctx, keys, func() *redis.Cmd { return d.UniversalClient.EvalSha(ctx, sha, keys, args...) })
+	return d.run(ctx, keys, args, func() *redis.Cmd { return d.UniversalClient.EvalSha(ctx, sha, keys, args...) })
 }
 
 // Eval is called by asynq to run a script that Redis does not know yet.
 func (d *Dequeuer) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
-	return d.run(ctx, keys, func() *redis.Cmd { return d.UniversalClient.Eval(ctx, script, keys, args...) })
+	return d.run(ctx, keys, args, func() *redis.Cmd { return d.UniversalClient.Eval(ctx, script, keys, args...) })
 }
 
-func (d *Dequeuer) run(ctx context.Context, keys []string, eval func() *redis.Cmd) *redis.Cmd {
+func (d *Dequeuer) run(ctx context.Context, keys []string, args []any, eval func() *redis.Cmd) *redis.Cmd {
 	switch {
 	case d.isDequeue(keys):
-		return d.dequeue(ctx, eval)
+		return d.dequeue(ctx, args, eval)
 	case d.isForward(keys):
 		cmd := eval()
 		if n, err := cmd.Int(); err == nil && n > 0 {
@@ -96,9 +100,12 @@ func (d *Dequeuer) isForward(keys []string) bool {
 }
 
 // dequeue returns a recall, or "empty" after a while.
-func (d *Dequeuer) dequeue(ctx context.Context, eval func() *redis.Cmd) *redis.Cmd {
+func (d *Dequeuer) dequeue(ctx context.Context, args []any, eval func() *redis.Cmd) *redis.Cmd {
 	if d.stopping() {
 		return empty(ctx)
+	}
+	if id, ok := d.tickets.next(); ok {
+		return d.take(ctx, id, args)
 	}
 	changed := d.lane.changed()
 	if until, _ := d.lane.ClosedUntil(); !until.IsZero() && !d.opened(ctx, until, changed) {
@@ -170,4 +177,27 @@ func empty(ctx context.Context) *redis.Cmd {
 	cmd := redis.NewCmd(ctx)
 	cmd.SetErr(redis.Nil)
 	return cmd
+}
+
+// tickets are recalls to be fetched out of turn, whatever keeps their queue closed, because they are only to be ended.
+type tickets struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+func (t *tickets) add(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ids = append(t.ids, id)
+}
+
+func (t *tickets) next() (string, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.ids) == 0 {
+		return "", false
+	}
+	id := t.ids[len(t.ids)-1] // the last one that was moved is the first one in the queue
+	t.ids = t.ids[:len(t.ids)-1]
+	return id, true
 }

@@ -407,3 +407,85 @@ func TestKeysOfALaneShareOneSlot(t *testing.T) {
 		t.Errorf("the urgent queue is %q", q)
 	}
 }
+
+// The pattern that the sweep looks for has to be how payloads are written.
+func TestTheSweepReadsPayloadsAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a")
+	d := NewDequeuer(w.rdb, l, tasks.Bulk, make(chan struct{}))
+	p := tasks.NewProducer(w.rdb, tasks.WithClock(func() time.Time { return w.now }))
+	enqueue := func(id, batch string, left time.Duration) string {
+		t.Helper()
+		res, err := p.Enqueue(t.Context(), tasks.Recall{
+			Provider: "timpush", App: "chat", MessageID: id, SentAt: w.now.Add(left - day), Batch: batch, Seq: 1,
+			OfflinePushTitle: `"recall_by":"2000-01-01T00:00:00.000Z","batch":"wrong"`,
+		}, tasks.WithPriority(tasks.Bulk), tasks.AllowUnserved())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.ID
+	}
+	for i := range sweepChunk {
+		enqueue(fmt.Sprint("fresh-", i), "right", time.Hour)
+	}
+	late := enqueue("late", "right", 20*time.Second)
+	mistaken := enqueue("mistaken", "wrong", time.Hour)
+	for i := range sweepChunk {
+		enqueue(fmt.Sprint("fresher-", i), "right", time.Hour)
+	}
+	sweep := func(cancelled ...string) []string {
+		t.Helper()
+		w.pass(sweepTurn)
+		n, err := d.Sweep(t.Context(), cancelled)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for range n {
+			id, ok := d.tickets.next()
+			if !ok {
+				t.Fatal("a recall was found and no ticket given")
+			}
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	if got := sweep(); len(got) != 0 {
+		t.Fatalf("found %v, want none: no window has closed", got)
+	}
+	w.pass(40 * time.Second)
+	if got := sweep(); len(got) != 1 || got[0] != late {
+		t.Fatalf("found %v, want %s", got, late)
+	}
+	// It is next in line now and can be taken although the queue is paused.
+	pending := func() []string {
+		ids, _ := w.mr.List("asynq:{timpush:chat:bulk}:pending")
+		return ids
+	}
+	if ids := pending(); len(ids) != 2*sweepChunk+2 || ids[len(ids)-1] != late {
+		t.Fatalf("%d wait, the last is %v", len(ids), ids[len(ids)-1])
+	}
+	_ = w.mr.Set("asynq:{timpush:chat:bulk}:paused", "1")
+	d.tickets.add(late)
+	msg, err := d.EvalSha(t.Context(), "sha", dequeueKeys("timpush:chat:bulk"), w.now.Unix(), "asynq:{timpush:chat:bulk}:t:").Text()
+	if err != nil || msg != w.mr.HGet("asynq:{timpush:chat:bulk}:t:"+late, "msg") {
+		t.Fatalf("took %q, %v", msg, err)
+	}
+	if active, _ := w.mr.List("asynq:{timpush:chat:bulk}:active"); len(active) != 1 || active[0] != late {
+		t.Errorf("active %v, want %s", active, late)
+	}
+	if state := w.mr.HGet("asynq:{timpush:chat:bulk}:t:"+late, "state"); state != "active" {
+		t.Errorf("state %q, want active", state)
+	}
+
+	if got := sweep("wrong"); len(got) != 1 || got[0] != mistaken {
+		t.Fatalf("found %v, want %s", got, mistaken)
+	}
+	if got := sweep("wrong"); len(got) != 0 {
+		t.Fatalf("found %v, want none: that batch was looked for", got)
+	}
+	if ids := pending(); len(ids) != 2*sweepChunk+1 || ids[len(ids)-1] != mistaken {
+		t.Fatalf("%d wait, the last is %v", len(ids), ids[len(ids)-1])
+	}
+}

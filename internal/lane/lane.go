@@ -287,7 +287,7 @@ func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error
 	l.skew.Store(int64(time.Until(now)))
 	if until.After(now) {
 		l.note(until, c.Reason, now)
-	} else {
+	} else if known, _ := l.ClosedUntil(); !known.IsZero() {
 		l.Wake()
 	}
 	if c.Kind != "" {
@@ -332,17 +332,19 @@ func (l *Lane) Hold(ctx context.Context) (Hold, error) {
 	return Hold{}, nil
 }
 
-// Wake makes everybody who waits at this lane look again.
+// Wake makes everybody who waits at this lane look again. It does not take the lane for open.
 func (l *Lane) Wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.until, l.reason = time.Time{}, ""
+	if !l.until.IsZero() {
+		l.until = time.Now()
+	}
 	close(l.change)
 	l.change = make(chan struct{})
 }
 
 // ClosedUntil tells until when the lane is closed, by our clock, as far as this process knows, and why. A zero time means
-// that it is open.
+// that it is open; a time that has passed, that it has to be asked.
 func (l *Lane) ClosedUntil() (time.Time, string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

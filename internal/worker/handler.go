@@ -40,6 +40,7 @@ type handler struct {
 type visit struct {
 	task    ledger.Task
 	recall  tasks.Recall
+	marks   map[string]string // of a task that this one was moved from
 	state   ledger.State
 	since   time.Time
 	called  bool // a call was made in this visit
@@ -73,7 +74,7 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 func (h *handler) decode(ctx context.Context, t *asynq.Task) (*visit, error) {
 	id, _ := asynq.GetTaskID(ctx)
 	queue, _ := asynq.GetQueueName(ctx)
-	v := &visit{task: ledger.Task{Queue: queue, ID: id}, since: time.Now()}
+	v := &visit{task: ledger.Task{Queue: queue, ID: id}, marks: t.Headers(), since: time.Now()}
 	r, err := tasks.Decode(t.Payload())
 	v.recall = r
 	v.log = h.log.With().Str("task", id).Str("batch", r.Batch).Str("ref", r.Ref).Logger()
@@ -110,6 +111,7 @@ func (h *handler) guard(ctx context.Context, v *visit) (done bool, err error) {
 	if v.state, err = h.ledger.Look(ctx, v.task); err != nil {
 		return true, h.broken(v, err)
 	}
+	v.state = v.state.WithMarks(v.marks)
 	if v.state.Outcome != nil {
 		rerun, err := h.rerun(v)
 		if err != nil {
@@ -309,7 +311,7 @@ func (h *handler) record(ctx context.Context, v *visit, pass *lane.Pass, m made,
 	}
 	h.settle(ctx, v, pass, settlement)
 	if m.called {
-		h.remember(ctx, v, m, d)
+		h.remember(ctx, v, pass, m, d)
 	}
 	return h.next(ctx, v, m, d)
 }
@@ -359,7 +361,7 @@ func (h *handler) wait(ctx context.Context, d time.Duration) time.Duration {
 }
 
 // remember keeps what the next call has to know.
-func (h *handler) remember(ctx context.Context, v *visit, m made, d retry.Decision) {
+func (h *handler) remember(ctx context.Context, v *visit, pass *lane.Pass, m made, d retry.Decision) {
 	s := v.state
 	if d.Attempt {
 		s.Attempts++
@@ -367,7 +369,7 @@ func (h *handler) remember(ctx context.Context, v *visit, m made, d retry.Decisi
 	if m.fault != nil {
 		s.Maybe = s.Maybe || m.fault.MaybeDone
 		// A probe's refusal says that the lane is broken, not the recall.
-		refused := lane.ClassOf(m.fault) == lane.Refused && d.Action != retry.Again
+		refused := lane.ClassOf(m.fault) == lane.Refused && d.Action != retry.Again && !pass.Probe
 		if refused && s.Refusals == 0 {
 			s.RefusedAt = h.lane.Now()
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 const (
 	publishEvery = 10 * time.Second
 	trimEvery    = 5 * time.Minute
+	sweepEvery   = 10 * time.Second
 	minUrgent    = 2 // workers of its own that urgent recalls of a lane have at least
 	// emptyPause is asynq's pause after an empty dequeue. The real waiting is done by the lane's dequeuer.
 	emptyPause = 2 * time.Millisecond
@@ -236,11 +238,12 @@ func (w *Worker) listen() {
 	}
 }
 
-// housekeeping publishes the lanes and trims the stream of outcomes, again and again.
+// housekeeping publishes the lanes, ends what is too late and trims the stream of outcomes, again and again.
 func (w *Worker) housekeeping() {
-	publish, trim := time.NewTicker(publishEvery), time.NewTicker(trimEvery)
+	publish, trim, sweep := time.NewTicker(publishEvery), time.NewTicker(trimEvery), time.NewTicker(sweepEvery)
 	defer publish.Stop()
 	defer trim.Stop()
+	defer sweep.Stop()
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), publishEvery)
 		select {
@@ -251,12 +254,29 @@ func (w *Worker) housekeeping() {
 			if err := w.publish(ctx); err != nil {
 				w.opt.Log.Debug().Err(err).Msg("the lanes were not published")
 			}
+		case <-sweep.C:
+			w.sweep(ctx)
 		case now := <-trim.C:
 			if err := w.ledger.Trim(ctx, now); err != nil {
 				w.opt.Log.Debug().Err(err).Msg("the outcomes were not trimmed")
 			}
 		}
 		cancel()
+	}
+}
+
+// sweep ends what is too late, also behind closed lanes.
+func (w *Worker) sweep(ctx context.Context) {
+	for _, s := range w.stations {
+		for _, srv := range s.servers {
+			n, err := srv.dequeuer.Sweep(ctx, nil)
+			if err != nil {
+				s.log.Debug().Err(err).Msg("nobody looked for recalls that are too late")
+			}
+			if n > 0 {
+				s.log.Info().Str("queue", srv.dequeuer.Queue()).Int("recalls", n).Msg("recalls whose window has closed are ended")
+			}
+		}
 	}
 }
 
@@ -278,6 +298,16 @@ func (s *station) publish(ctx context.Context) error {
 		return err
 	}
 	s.hold.Store(&hold)
+	backlog, err := s.lane.Backlog(ctx)
+	if err != nil {
+		return err
+	}
+	s.metrics.SetBacklog(s.Spec.Name, s.App, backlog.Takes.Seconds())
+	next := math.Inf(1)
+	if !backlog.NextExpiry.IsZero() {
+		next = backlog.NextExpiry.Sub(s.lane.Now()).Seconds()
+	}
+	s.metrics.SetNextExpiry(s.Spec.Name, s.App, next)
 	s.metrics.LaneHeld(s.Spec.Name, s.App, hold.Reason, hold.Reason != "")
 	return tasks.PublishLane(ctx, s.redis, tasks.Lane{
 		Provider: s.Spec.Name, App: s.App, Window: s.Window, Limits: s.Limits,

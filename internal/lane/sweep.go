@@ -1,0 +1,176 @@
+package lane
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/tasks"
+)
+
+//go:embed sweep.lua
+var sweepSource string
+
+//go:embed take.lua
+var takeSource string
+
+var (
+	sweepScript = redis.NewScript(sweepSource)
+	takeScript  = redis.NewScript(takeSource)
+	// turnScript gives one process the turn to sweep: KEYS[1] the lane's hash, ARGV[1] the field, ARGV[2] how long a turn is, ms.
+	turnScript = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0)
+if now - last < tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], now)
+return now`)
+)
+
+const (
+	sweepTurn  = 8 * time.Second // how long after one process's look the next may look
+	sweepChunk = 500             // recalls looked at in one step, so that Redis is never kept for long
+	sweepPause = 20 * time.Millisecond
+	// sweepLag is how much later than the time told the look is made, so that producers that wrote just then are through.
+	sweepLag = 2 * time.Second
+)
+
+// payloadTime is how a payload writes times; they compare as text.
+const payloadTime = "2006-01-02T15:04:05.000Z"
+
+// Sweep looks for recalls of this queue that wait although their window has closed, or although their batch is one of those
+// cancelled, and has them taken out of turn to be ended without a call, also when the lane is closed or somebody has paused
+// its queue. Only one process looks at a time, and only when a window of a waiting recall can have closed (see
+// [tasks.DueKey]). It returns how many were found.
+func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
+	now, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, sweepTurn.Milliseconds()).Int64()
+	if err != nil || now == 0 {
+		return 0, wrapSweep(d.queue, err)
+	}
+	at := fromMillis(now)
+	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
+	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()
+	if err != nil {
+		return 0, wrapSweep(d.queue, err)
+	}
+	if due == 0 && !d.news(cancelled) {
+		return 0, nil
+	}
+	found, err := d.look(ctx, at, cancelled)
+	if err != nil {
+		return found, wrapSweep(d.queue, err)
+	}
+	d.swept = slices.Clone(cancelled)
+	return found, wrapSweep(d.queue, d.ZRemRangeByScore(ctx, tasks.DueKey(d.queue), "-inf", until).Err())
+}
+
+// news reports whether there is a cancelled batch that was not looked for yet.
+func (d *Dequeuer) news(cancelled []string) bool {
+	return slices.ContainsFunc(cancelled, func(batch string) bool { return !slices.Contains(d.swept, batch) })
+}
+
+// look goes through the whole pending list, in steps.
+func (d *Dequeuer) look(ctx context.Context, now time.Time, cancelled []string) (found int, err error) {
+	args := []any{0, sweepChunk, "asynq:{" + d.queue + "}:t:", now.UTC().Format(payloadTime)}
+	for _, batch := range cancelled {
+		args = append(args, batch)
+	}
+	seen := map[string]bool{} // what was moved to the end is met there again
+	for position := 0; ; {
+		args[0] = position
+		reply, err := sweepScript.Run(ctx, d.UniversalClient, d.keys[:1], args...).Slice()
+		if err != nil {
+			return found, err
+		}
+		looked := int(reply[0].(int64))
+		for _, v := range reply[1:] {
+			if id := v.(string); !seen[id] {
+				seen[id] = true
+				d.tickets.add(id)
+				found++
+			}
+		}
+		if len(reply) > 1 {
+			d.Wake()
+			d.lane.Wake()
+		}
+		if looked < sweepChunk {
+			return found, nil
+		}
+		position += looked - (len(reply) - 1) // new recalls come in before it: some are looked at twice, none is missed
+		d.sleep(sweepPause, nil)
+		if d.stopping() {
+			return found, nil
+		}
+	}
+}
+
+func wrapSweep(queue string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("look for what is too late in %s: %w", queue, err)
+}
+
+// take fetches a recall that the sweep has found. Its reply is as that of asynq's own dequeue.
+func (d *Dequeuer) take(ctx context.Context, id string, args []any) *redis.Cmd {
+	return takeScript.Run(ctx, d.UniversalClient, d.keys[:], append(slices.Clone(args[:2]), id)...)
+}
+
+// Backlog is what waits in a lane.
+type Backlog struct {
+	Tasks int64 // waiting, or to be tried again
+	// Takes is how long the lane needs for them at its limits; zero if it has none.
+	Takes time.Duration
+	// NextExpiry is when the next window of a recall that may still wait closes, to within [tasks.DueStep]; zero if nothing
+	// waits.
+	NextExpiry time.Time
+}
+
+// Backlog reads what waits in both of the lane's queues.
+func (l *Lane) Backlog(ctx context.Context) (Backlog, error) {
+	var b Backlog
+	for _, p := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+		queue := tasks.Queue(l.opt.Provider, l.opt.App, p)
+		pipe := l.rdb.Pipeline()
+		pending := pipe.LLen(ctx, "asynq:{"+queue+"}:pending")
+		again := pipe.ZCard(ctx, "asynq:{"+queue+"}:retry")
+		next := pipe.ZRangeWithScores(ctx, tasks.DueKey(queue), 0, 0)
+		if _, err := pipe.Exec(ctx); err != nil {
+			return Backlog{}, fmt.Errorf("read the backlog of %s: %w", queue, err)
+		}
+		waiting := pending.Val() + again.Val()
+		b.Tasks += waiting
+		if waiting == 0 || len(next.Val()) == 0 {
+			continue
+		}
+		at := time.Unix(int64(next.Val()[0].Score), 0)
+		if b.NextExpiry.IsZero() || at.Before(b.NextExpiry) {
+			b.NextExpiry = at
+		}
+	}
+	b.Takes = Takes(l.opt.Limits, b.Tasks)
+	return b, nil
+}
+
+// Takes is how long a lane needs for so many calls at its limits: the longest that any of them asks for. It does not know
+// what was called before.
+func Takes(limits []providers.Limit, calls int64) time.Duration {
+	var longest float64
+	for _, l := range limits {
+		per := l.Per
+		if l.Day {
+			per = 24 * time.Hour
+		}
+		windows := (calls + int64(l.Calls) - 1) / int64(l.Calls)
+		longest = max(longest, float64(max(windows-1, 0))*float64(per))
+	}
+	return time.Duration(min(longest, math.MaxInt64/2))
+}
