@@ -143,11 +143,15 @@ func (a *Answer) Fault(e Envelope, known *Class) *providers.Fault {
 	} else {
 		f.Kind = ByStatus(a.Status, enveloped)
 	}
+	// "Internal error" is no refusal: how far the vendor came is unknown.
+	f.MaybeDone = f.Kind == providers.Unavailable
+	if known == nil && f.Kind == providers.Unavailable && a.Status >= 500 && f.RetryAfter > 0 {
+		// Who says when to come back means everybody, not this recall alone.
+		f.Kind = providers.Throttled
+	}
 	if f.Message == "" {
 		f.Message = a.describe(enveloped)
 	}
-	// "Internal error" is no refusal: how far the vendor came is unknown.
-	f.MaybeDone = f.Kind == providers.Unavailable
 	return f
 }
 
