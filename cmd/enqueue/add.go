@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+	"github.com/recallq/recallq/tasks"
+)
+
+func (p *program) addCommand() *cobra.Command {
+	var o enqueueFlags
+	cmd := &cobra.Command{
+		Use:   "add [flags] MESSAGE_ID...",
+		Short: "Enqueue a few recalls, urgent",
+		Long: "Enqueue the recalls of a few messages. They are urgent: they take their lane's next slot and wait for no\n" +
+			"bulk recall. What all of them share is given by flags.",
+		Example: "  enqueue add --provider engagelab --sent-at 40m 1828256757\n" +
+			"  enqueue add --provider timchat --app chat --from admin --to user1 31906_833502_1572869830",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("no MESSAGE_ID given")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			set, err := o.check(p, cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if set.priority == "" {
+				set.priority = tasks.Urgent
+			}
+			return p.enqueueRows(cmd.Context(), set, &idArguments{ids: ids})
+		},
+	}
+	o.register(cmd.Flags())
+	completeFlags(cmd)
+	return cmd
+}
+
+// idArguments are the ids of a command line, as an input whose lines are the arguments.
+type idArguments struct {
+	ids  []string
+	next int
+}
+
+func (a *idArguments) Next() (input.Item, error) {
+	if a.next == len(a.ids) {
+		return input.Item{}, io.EOF
+	}
+	a.next++
+	return input.Item{Input: "arguments", Line: a.next, Row: tasks.IDRow(a.ids[a.next-1])}, nil
+}

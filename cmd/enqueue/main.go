@@ -1,0 +1,19 @@
+// Command enqueue puts recalls into the queue: a few ids from the command line, or files of any size.
+//
+// It needs a Redis URL and no secrets of any vendor: workers publish their lanes in Redis. Each subcommand is in a file of
+// its own; run.go builds them and maps every ending to an exit code.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	_ "time/tzdata" // --time-zone also works in an image without a time zone database
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
+}

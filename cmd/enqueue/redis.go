@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/internal/config"
+	"github.com/recallq/recallq/internal/redisconn"
+)
+
+const (
+	defaultConfig = "recallq.yaml"
+	redisURLEnv   = "RECALLQ_REDIS_URL"
+	// pingWithin is how long the first answer may take: somebody waits for it.
+	pingWithin = 5 * time.Second
+)
+
+// redisOptions finds out where Redis is: --redis, RECALLQ_REDIS_URL, the configuration, the default. Its errors are usage.
+func (p *program) redisOptions() (redisconn.Options, error) {
+	url := p.common.redis
+	if hasPassword(url) {
+		return redisconn.Options{}, fmt.Errorf("--redis: a password in the URL shows in the process list and the shell's history; use %s, --redis-password-file or the configuration", redisURLEnv)
+	}
+	if url == "" {
+		url, _ = p.env(redisURLEnv)
+	}
+	o := redisconn.Options{URL: url}
+	if path := p.configFile(url); path != "" {
+		var err error
+		o, err = config.LoadRedis(path, func(name string) (string, bool) {
+			if name == redisURLEnv && url != "" {
+				return url, true
+			}
+			return p.env(name)
+		})
+		if err != nil {
+			return o, err
+		}
+	}
+	if file := p.common.redisPasswordFile; file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return o, fmt.Errorf("--redis-password-file: %w", err)
+		}
+		if o.Password = strings.TrimSpace(string(text)); o.Password == "" {
+			return o, fmt.Errorf("--redis-password-file %s: is empty", file)
+		}
+	}
+	return o, o.Check()
+}
+
+// configFile is the configuration to read: the one that was named, or the usual one if nothing else says where Redis is.
+func (p *program) configFile(url string) string {
+	if p.common.config != "" {
+		return p.common.config
+	}
+	if url != "" {
+		return ""
+	}
+	if _, err := os.Stat(defaultConfig); err != nil {
+		return ""
+	}
+	return defaultConfig
+}
+
+// hasPassword finds a password in a URL of any of the forms, also in one that net/url does not take.
+func hasPassword(url string) bool {
+	_, rest, _ := strings.Cut(url, "://")
+	if at := strings.LastIndex(rest, "@"); at >= 0 && strings.Contains(rest[:at], ":") {
+		return true
+	}
+	_, query, _ := strings.Cut(rest, "?")
+	return strings.Contains(strings.ToLower(query), "password=")
+}
+
+// connect returns a client whose Redis has answered. No answer is a failure.
+func connect(ctx context.Context, o redisconn.Options) (redis.UniversalClient, error) {
+	rdb, err := redisconn.New(o)
+	if err != nil {
+		return nil, err
+	}
+	ping, cancel := context.WithTimeout(ctx, pingWithin)
+	defer cancel()
+	if err := rdb.Ping(ping).Err(); err != nil {
+		_ = rdb.Close()
+		if ctx.Err() != nil {
+			return nil, &ended{exitInterrupted, errors.New("interrupted before any row was enqueued")}
+		}
+		return nil, failure(fmt.Errorf("%s: %s", redisconn.Describe(o), sayRedis(err)))
+	}
+	return rdb, nil
+}
+
+// connect is for the subcommands that only look.
+func (p *program) connect(ctx context.Context) (redis.UniversalClient, error) {
+	o, err := p.redisOptions()
+	if err != nil {
+		return nil, err
+	}
+	return connect(ctx, o)
+}
+
+// sayRedis says in words what Redis, or the way to it, answered.
+func sayRedis(err error) string {
+	text := err.Error()
+	for _, known := range []struct{ sign, words string }{
+		{"NOAUTH", "Redis wants a password; give it in " + redisURLEnv + ", --redis-password-file or the configuration"},
+		{"WRONGPASS", "Redis refuses the user or the password"},
+		{"NOPERM", "this user of Redis may not do that; widen its ACL"},
+		{"OOM ", "Redis is out of memory and refuses writes; free memory or raise maxmemory"},
+		{"READONLY", "this Redis is a read-only replica and refuses writes; name the primary"},
+		{"MISCONF", "Redis cannot save to its disk and refuses writes; see its log"},
+		{"LOADING", "Redis is still loading its data; wait until it has"},
+		{"CLUSTERDOWN", "the Redis cluster is down"},
+		{"connection refused", "nothing listens there; start Redis, or name another with --redis or " + redisURLEnv},
+		{"no such host", "there is no such host; name another with --redis or " + redisURLEnv},
+		{"i/o timeout", "Redis does not answer"},
+		{"context deadline exceeded", "Redis does not answer"},
+		{"EOF", "the connection to Redis broke off"},
+	} {
+		if strings.Contains(text, known.sign) {
+			return known.words
+		}
+	}
+	return "Redis does not answer: " + text
+}
+
+// trouble is what an error of Redis means for a run.
+type trouble int
+
+const (
+	passing trouble = iota // Redis is away, and may come back
+	lasting                // Redis is there and refuses; waiting does not help
+	single                 // Redis is well; it is about one row
+)
+
+// judge tells them apart. asynq hands Redis's errors on as text only, so text is what there is to go by.
+func judge(ctx context.Context, rdb redis.UniversalClient, err error) trouble {
+	text := err.Error()
+	for _, sign := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "OOM ", "MISCONF"} {
+		if strings.Contains(text, sign) {
+			return lasting
+		}
+	}
+	for _, sign := range []string{"READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN"} {
+		if strings.Contains(text, sign) {
+			return passing
+		}
+	}
+	if rdb.Ping(ctx).Err() != nil {
+		return passing
+	}
+	return single
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/tasks"
+)
+
+// refusalsShown is how many refused rows are printed one by one.
+const refusalsShown = 20
+
+// refusals says which rows are refused, and why, and keeps them for mending. It is safe for concurrent use.
+type refusals struct {
+	console *console
+
+	mu    sync.Mutex
+	count int
+	file  *os.File
+	out   *bufio.Writer
+	err   error // the first error in writing the file
+}
+
+// newRefusals creates the file, unless path is "". It refuses to write over one of the inputs: mended rejects are input,
+// and the natural name for what is still wrong with them is the same.
+func newRefusals(path string, inputs []string, c *console) (*refusals, error) {
+	r := &refusals{console: c}
+	if path == "" {
+		return r, nil
+	}
+	if old, err := os.Stat(path); err == nil {
+		for _, name := range inputs {
+			if in, err := os.Stat(name); err == nil && os.SameFile(old, in) {
+				return nil, fmt.Errorf("--rejects %s: is one of the inputs; name another file", path)
+			}
+		}
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, fmt.Errorf("--rejects: %w", err)
+	}
+	r.file, r.out = file, bufio.NewWriter(file)
+	return r, nil
+}
+
+// add reports one row. Only rows that were refused are kept for mending: one that failed goes in again with its input.
+func (r *refusals) add(item input.Item, reason string, mend bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	text := fmt.Sprintf("%s:%d: %s", item.Input, item.Line, reason)
+	r.count++
+	if r.count <= refusalsShown {
+		r.console.say("%s", text)
+	}
+	if r.out == nil || !mend {
+		return
+	}
+	if _, err := r.out.Write(append(item.AppendReject(nil, text), '\n')); err != nil && r.err == nil {
+		r.err = err
+	}
+}
+
+// close writes out the file and says how many rows were not shown.
+func (r *refusals) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if more := r.count - refusalsShown; more > 0 {
+		where := "; see them all with --rejects FILE"
+		if r.file != nil {
+			where = "; " + r.file.Name() + " has them all"
+		}
+		r.console.say("and %d more refused%s", more, where)
+	}
+	if r.file == nil {
+		return nil
+	}
+	if err := errors.Join(r.err, r.out.Flush(), r.file.Close()); err != nil {
+		return fmt.Errorf("--rejects: the file is not complete: %w", err)
+	}
+	return nil
+}
+
+func sayFault(f *input.Fault) string {
+	if f.Raw != "" && (f.Field == "" || f.Field == "row") {
+		return fmt.Sprintf("line %q: %s", providers.Line(f.Raw, 80), f.Reason)
+	}
+	return sayRefused(f.Field, f.Value, f.Reason)
+}
+
+func sayFieldError(e *tasks.FieldError) string { return sayRefused(e.Field, e.Value, e.Reason) }
+
+func sayRefused(field, value, reason string) string {
+	switch {
+	case field == "row" && value == "":
+		return "row: " + reason
+	case field == "row":
+		return fmt.Sprintf("row %q: %s", value, reason)
+	case value == "":
+		return fmt.Sprintf("field %q: %s", field, reason)
+	}
+	return fmt.Sprintf("field %q value %q: %s", field, value, reason)
+}
