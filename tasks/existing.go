@@ -23,6 +23,9 @@ import (
 // attempts and calls made go on counting.
 const MarkPrefix = "rq_"
 
+// ErrorMark is the mark in which the worker leaves why a recall ended without success.
+const ErrorMark = MarkPrefix + "error"
+
 // States of a task in asynq.
 const (
 	stateActive    = "active"
@@ -38,9 +41,10 @@ func TaskKey(queue, id string) string { return queueKey(queue, "t:"+id) }
 // copyOf is one queue's copy of a recall, as it was when looked at.
 type copyOf struct {
 	queue, id string
-	state     string // empty: there is none
-	result    string // as it stands in Redis
-	outcome   string // what result says; empty if there is none
+	state     string  // empty: there is none
+	result    string  // as it stands in Redis
+	outcome   Outcome // what result says; zero if there is none
+	reason    string  // why it ended without success
 	payload   []byte
 	recall    Recall // what could be read of payload
 }
@@ -57,13 +61,13 @@ const (
 
 func (c copyOf) verdict() verdict {
 	switch {
-	case Succeeded(c.outcome):
+	case Succeeded(c.outcome.Outcome):
 		return settled
 	case c.state == "":
 		return absent
 	case c.state == stateActive, c.state == stateCompleted:
 		return settled
-	case c.state == stateArchived, c.outcome != "":
+	case c.state == stateArchived, c.outcome.Outcome != "":
 		return failed
 	}
 	return waiting
@@ -72,8 +76,8 @@ func (c copyOf) verdict() verdict {
 func (c copyOf) existing() Existing {
 	e := Existing{Standing: Open, Batch: c.recall.Batch, Seq: c.recall.Seq}
 	switch {
-	case c.outcome != "":
-		e.Standing = c.outcome
+	case c.outcome.Outcome != "":
+		e.Standing = c.outcome.Outcome
 	case c.state == stateArchived, c.state == stateCompleted:
 		e.Standing = Ended
 	}
@@ -83,19 +87,19 @@ func (c copyOf) existing() Existing {
 // look reads one queue's copy of a recall.
 func (p *Producer) look(ctx context.Context, queue, id string) (copyOf, error) {
 	c := copyOf{queue: queue, id: id}
-	values, err := p.rdb.HMGet(ctx, TaskKey(queue, id), "state", "result", "msg").Result()
+	values, err := p.reader.HMGet(ctx, TaskKey(queue, id), "state", "result", "msg", ErrorMark).Result()
 	if err != nil {
 		return c, fmt.Errorf("looking for %s in %s: %w", id, queue, err)
 	}
 	var msg string
-	for i, to := range []*string{&c.state, &c.result, &msg} {
+	for i, to := range []*string{&c.state, &c.result, &msg, &c.reason} {
 		*to, _ = values[i].(string)
 	}
 	if c.result != "" {
 		var o Outcome
 		// A result that is not ours says nothing about how the recall ended.
 		if json.Unmarshal([]byte(c.result), &o) == nil {
-			c.outcome = o.Outcome
+			c.outcome = o
 		}
 	}
 	if msg != "" {
@@ -166,6 +170,9 @@ return marks`)
 // remove deletes a copy if it still stands as it was seen, and returns the marks that the worker had made at it. It is
 // false if the copy has changed since.
 func (p *Producer) remove(ctx context.Context, c copyOf) (bool, map[string]string, error) {
+	if err := p.note(ctx, c); err != nil {
+		return false, nil, err
+	}
 	state := c.state
 	if state == "" || state == "pending" {
 		state = "archived" // any set of the queue: the script does not touch it
@@ -183,6 +190,21 @@ func (p *Producer) remove(ctx context.Context, c copyOf) (bool, map[string]strin
 		marks[list[i]] = list[i+1]
 	}
 	return true, marks, nil
+}
+
+// note makes sure that the batch of a copy knows it before the copy is removed: from then on nothing else tells which number
+// its recall has there, and the batch's own input may be run again. The worker may have died before it counted the outcome.
+func (p *Producer) note(ctx context.Context, c copyOf) error {
+	r := c.recall
+	if r.Batch == "" || r.Seq == 0 {
+		return nil
+	}
+	n := Count{Seq: r.Seq, ID: c.id, As: c.outcome.Outcome, RecallBy: r.RecallBy}
+	if n.As != "" {
+		n.Failure = &Failure{Recall: r, ID: c.id, Outcome: c.outcome, Error: c.reason}
+	}
+	_, err := CountIn(ctx, p.rdb, r.Batch, n)
+	return err
 }
 
 // task is a task on its way into its queue.

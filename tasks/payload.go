@@ -24,6 +24,18 @@ func (r Recall) Encode() ([]byte, error) {
 		len(r.OfflinePushTitle)+len(r.OfflinePushDesc))
 	b = append(b, `{"v":`...)
 	b = strconv.AppendInt(b, Version, 10)
+	b = r.appendRow(b)
+	b = appendWhen(b, "enqueued_at", r.EnqueuedAt)
+	b = appendWhen(b, "recall_by", r.RecallBy)
+	b = appendText(b, "batch", r.Batch)
+	if r.Seq != 0 {
+		b = append(appendKey(b, "seq"), strconv.FormatInt(r.Seq, 10)...)
+	}
+	return append(b, '}'), nil
+}
+
+// appendRow appends what is a row's own, each with a comma before it.
+func (r Recall) appendRow(b []byte) []byte {
 	b = appendText(b, "provider", r.Provider)
 	b = appendText(b, "app", r.App)
 	b = appendText(b, "message_id", r.MessageID)
@@ -37,13 +49,7 @@ func (r Recall) Encode() ([]byte, error) {
 	b = appendTrue(b, "disable_update_last_msg", r.DisableUpdateLastMsg)
 	b = appendText(b, "extra", r.Extra)
 	b = appendText(b, "ref", r.Ref)
-	b = appendWhen(b, "enqueued_at", r.EnqueuedAt)
-	b = appendWhen(b, "recall_by", r.RecallBy)
-	b = appendText(b, "batch", r.Batch)
-	if r.Seq != 0 {
-		b = append(appendKey(b, "seq"), strconv.FormatInt(r.Seq, 10)...)
-	}
-	return append(b, '}'), nil
+	return b
 }
 
 func (r Recall) encodable() error {

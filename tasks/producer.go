@@ -45,6 +45,8 @@ type Result struct {
 	Promoted bool
 	// Replaced is true for an enqueued recall that took the place of one that had failed.
 	Replaced bool
+	// Seq is the recall's number in a [Batch]; zero for another batch's.
+	Seq int64
 }
 
 // Existing is an earlier task of the same recall.
@@ -65,6 +67,7 @@ const (
 // closed; the Redis client stays its caller's.
 type Producer struct {
 	rdb    redis.UniversalClient
+	reader redis.Cmdable // what tasks are looked at with
 	client *asynq.Client
 	now    func() time.Time
 	lanes  laneCache
@@ -86,7 +89,7 @@ func WithClock(now func() time.Time) ProducerOption {
 
 // NewProducer returns a Producer on a Redis client.
 func NewProducer(rdb redis.UniversalClient, opts ...ProducerOption) *Producer {
-	p := &Producer{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), now: time.Now, rescueFor: defaultRescue}
+	p := &Producer{rdb: rdb, reader: rdb, client: asynq.NewClientFromRedisClient(rdb), now: time.Now, rescueFor: defaultRescue}
 	for _, o := range opts {
 		o(p)
 	}
@@ -120,27 +123,36 @@ func AllowUnserved() EnqueueOption {
 // The error is a *[FieldError] for a recall that is invalid or that no worker serves ([ErrUnserved]); any other error is
 // Redis's, and enqueueing the recall again is then safe.
 func (p *Producer) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (Result, error) {
+	r, o, retention, res, err := p.prepare(ctx, r, opts)
+	if err != nil || res.Status == Expired {
+		return res, err
+	}
+	return p.put(ctx, r, o.priority, retention)
+}
+
+// prepare does all that comes before the queue. A recall whose window has closed is Expired in the Result.
+func (p *Producer) prepare(ctx context.Context, r Recall, opts []EnqueueOption) (Recall, enqueueOptions, time.Duration, Result, error) {
 	o := enqueueOptions{priority: Urgent}
 	for _, opt := range opts {
 		opt(&o)
 	}
 	if o.priority != Urgent && o.priority != Bulk {
-		return Result{}, refusef("priority", string(o.priority), "is no priority; use %s or %s", Urgent, Bulk)
+		return r, o, 0, Result{}, refusef("priority", string(o.priority), "is no priority; use %s or %s", Urgent, Bulk)
 	}
 	now := p.now()
 	r, _, refused := r.Check(now)
 	if refused != nil {
-		return Result{}, refused
+		return r, o, 0, Result{}, refused
 	}
 	r, retention, err := p.resolve(ctx, r, now, o.allowUnserved)
 	if errors.Is(err, ErrExpired) {
-		return Result{ID: r.ID(), Status: Expired, App: r.App, RecallBy: r.RecallBy}, nil
+		return r, o, 0, Result{ID: r.ID(), Status: Expired, App: r.App, RecallBy: r.RecallBy}, nil
 	}
 	if err != nil {
-		return Result{}, err
+		return r, o, 0, Result{}, err
 	}
 	r.EnqueuedAt = cut(now)
-	return p.put(ctx, r, o.priority, retention)
+	return r, o, retention, Result{}, nil
 }
 
 // resolve resolves against the cached lanes and, if a lane is missing there, once more against fresh ones.

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,12 +36,12 @@ const (
 	fieldMaybe     = "rq_maybe"      // "1": a call was started that may have gone through
 	fieldRefusals  = "rq_refusals"   // credentials and misconfigured answers so far
 	fieldRefusedAt = "rq_refused_at" // when the first of them came, Unix ms
-	fieldError     = "rq_error"      // why the recall ended without success
 )
 
 // Ledger writes and reads the book of record. It is safe for concurrent use.
 type Ledger struct {
-	rdb redis.UniversalClient
+	rdb    redis.UniversalClient
+	loaded atomic.Bool // Redis was told the scripts
 }
 
 // New returns the ledger in rdb.
@@ -63,14 +64,35 @@ type State struct {
 	// Refusals is how many credentials and misconfigured answers came so far, and RefusedAt when the first did.
 	Refusals  int
 	RefusedAt time.Time
+	// Cancelled says who has cancelled the recall's batch and when; empty if nobody has.
+	Cancelled string
 }
 
-// Look reads what is on record.
-func (l *Ledger) Look(ctx context.Context, t Task) (State, error) {
-	v, err := l.rdb.HMGet(ctx, t.key(), "result", fieldAttempts, fieldMaybe, fieldRefusals, fieldRefusedAt, fieldError).Result()
+// Look reads what is on record of a recall.
+func (l *Ledger) Look(ctx context.Context, t Task) (State, error) { return l.LookIn(ctx, t, "") }
+
+// LookIn reads what is on record of a recall and whether its batch is cancelled, in one round trip. batch may be empty.
+func (l *Ledger) LookIn(ctx context.Context, t Task, batch string) (State, error) {
+	pipe := l.rdb.Pipeline()
+	marks := pipe.HMGet(ctx, t.key(), "result", fieldAttempts, fieldMaybe, fieldRefusals, fieldRefusedAt, tasks.ErrorMark)
+	var cancelled *redis.SliceCmd
+	if batch != "" {
+		cancelled = pipe.HMGet(ctx, tasks.BatchKey(batch), fieldCancelledAt, fieldCancelledBy)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return State{}, fmt.Errorf("read the record of %s: %w", t.ID, err)
+	}
+	s, err := stateOf(marks.Val())
 	if err != nil {
 		return State{}, fmt.Errorf("read the record of %s: %w", t.ID, err)
 	}
+	if batch != "" {
+		s.Cancelled = cancellation(batch, cancelled.Val())
+	}
+	return s, nil
+}
+
+func stateOf(v []any) (State, error) {
 	s := State{
 		Attempts: int(number(v[1])),
 		Maybe:    v[2] == "1",
@@ -83,7 +105,7 @@ func (l *Ledger) Look(ctx context.Context, t Task) (State, error) {
 	if text, ok := v[0].(string); ok && text != "" {
 		s.Outcome = new(tasks.Outcome)
 		if err := json.Unmarshal([]byte(text), s.Outcome); err != nil {
-			return State{}, fmt.Errorf("read the record of %s: %w", t.ID, err)
+			return State{}, err
 		}
 	}
 	return s, nil
@@ -119,9 +141,16 @@ func (l *Ledger) Save(ctx context.Context, t Task, s State) error {
 	return nil
 }
 
-// Reopen forgets the outcome of a recall that is to be tried again, and what led to it.
-func (l *Ledger) Reopen(ctx context.Context, t Task) error {
-	if err := l.rdb.HDel(ctx, t.key(), "result", fieldError, fieldRefusals, fieldRefusedAt).Err(); err != nil {
+// Reopen forgets the outcome of a recall that is to be tried again, and what led to it. In its batch the recall is open
+// again.
+func (l *Ledger) Reopen(ctx context.Context, t Task, r tasks.Recall) error {
+	if r.Batch != "" {
+		c := tasks.Count{Seq: r.Seq, ID: t.ID, As: tasks.Open, Reopened: true, RecallBy: r.RecallBy}
+		if _, err := tasks.CountIn(ctx, l.rdb, r.Batch, c); err != nil {
+			return fmt.Errorf("reopen %s: %w", t.ID, err)
+		}
+	}
+	if err := l.rdb.HDel(ctx, t.key(), "result", tasks.ErrorMark, fieldRefusals, fieldRefusedAt).Err(); err != nil {
 		return fmt.Errorf("reopen %s: %w", t.ID, err)
 	}
 	return nil
@@ -147,21 +176,64 @@ redis.call('HSET', KEYS[1], 'result', ARGV[1], 'rq_attempts', ARGV[2])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'rq_error', ARGV[3]) end
 return 1`)
 
-// Record writes an outcome: to its task, then to the stream. It may be repeated.
+// Record writes an outcome: to its task, to its batch and to the stream, in this order and in one round trip. It may be
+// repeated, and has to be after an error.
 func (l *Ledger) Record(ctx context.Context, t Task, e Entry) error {
-	result, err := json.Marshal(e.Outcome)
-	if err != nil {
+	if err := l.record(ctx, t, e); err != nil {
 		return fmt.Errorf("record %s: %w", t.ID, err)
-	}
-	err = recordScript.Run(ctx, l.rdb, []string{t.key()}, result, e.Outcome.Attempts, e.Error).Err()
-	if err != nil {
-		return fmt.Errorf("record %s: %w", t.ID, err)
-	}
-	err = l.rdb.XAdd(ctx, &redis.XAddArgs{Stream: OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()}).Err()
-	if err != nil {
-		return fmt.Errorf("record %s on %s: %w", t.ID, OutcomesKey, err)
 	}
 	return nil
+}
+
+func (l *Ledger) record(ctx context.Context, t Task, e Entry) error {
+	result, err := json.Marshal(e.Outcome)
+	if err != nil {
+		return err
+	}
+	count, keys, args, err := tasks.CountScript(e.Recall.Batch, e.count())
+	if err != nil {
+		return err
+	}
+	write := func(pipe redis.Pipeliner) error {
+		recordScript.EvalSha(ctx, pipe, []string{t.key()}, result, e.Outcome.Attempts, e.Error)
+		if e.Recall.Batch != "" {
+			count.EvalSha(ctx, pipe, keys, args...)
+		}
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()})
+		return nil
+	}
+	// Scripts cannot be sent in full among other commands. Loading them first saves the first record from coming twice.
+	if !l.loaded.Load() {
+		if err := l.load(ctx, count); err != nil {
+			return err
+		}
+	}
+	_, err = l.rdb.Pipelined(ctx, write)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") { // Redis was started again
+		if err = l.load(ctx, count); err == nil {
+			_, err = l.rdb.Pipelined(ctx, write)
+		}
+	}
+	return err
+}
+
+func (l *Ledger) load(ctx context.Context, count *redis.Script) error {
+	for _, s := range []*redis.Script{recordScript, count} {
+		if err := s.Load(ctx, l.rdb).Err(); err != nil {
+			return err
+		}
+	}
+	l.loaded.Store(true)
+	return nil
+}
+
+// count is what the recall counts as in its batch.
+func (e Entry) count() tasks.Count {
+	c := tasks.Count{Seq: e.Recall.Seq, ID: e.ID, As: e.Outcome.Outcome, RecallBy: e.Recall.RecallBy}
+	if !tasks.Succeeded(c.As) {
+		c.Failure = &tasks.Failure{Recall: e.Recall, ID: e.ID, Outcome: e.Outcome, Error: e.Error}
+	}
+	return c
 }
 
 func (e Entry) values() []any {

@@ -106,9 +106,9 @@ func (h *handler) newer(ctx context.Context, v *visit) error {
 	return deferred(reason, delay)
 }
 
-// guard is the second step: no call after an outcome, and none when the window has closed.
+// guard is the second step: no call after an outcome, none for a cancelled batch, and none when the window has closed.
 func (h *handler) guard(ctx context.Context, v *visit) (done bool, err error) {
-	if v.state, err = h.ledger.Look(ctx, v.task); err != nil {
+	if v.state, err = h.ledger.LookIn(ctx, v.task, v.recall.Batch); err != nil {
 		return true, h.broken(v, err)
 	}
 	v.state = v.state.WithMarks(v.marks)
@@ -120,10 +120,13 @@ func (h *handler) guard(ctx context.Context, v *visit) (done bool, err error) {
 		if !rerun {
 			return true, h.ended(ctx, v)
 		}
-		if err := h.ledger.Reopen(ctx, v.task); err != nil {
+		if err := h.ledger.Reopen(ctx, v.task, v.recall); err != nil {
 			return true, h.broken(v, err)
 		}
-		v.state = ledger.State{Attempts: v.state.Attempts, Maybe: v.state.Maybe}
+		v.state = ledger.State{Attempts: v.state.Attempts, Maybe: v.state.Maybe, Cancelled: v.state.Cancelled}
+	}
+	if v.state.Cancelled != "" {
+		return true, h.end(ctx, v, tasks.Cancelled, "", v.state.Cancelled)
 	}
 	if !h.lane.Now().Before(v.recall.RecallBy) {
 		return true, h.expired(ctx, v)

@@ -1,0 +1,256 @@
+package tasks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// BatchesKey is the sorted set of all batches' names by their creation, Unix milliseconds.
+	BatchesKey = "recallq:batches"
+	// CancelledKey is the set of the names of cancelled batches.
+	CancelledKey = "recallq:cancelled"
+	// CancelledWake is what is published on [WakeChannel] when a batch is cancelled.
+	CancelledWake = "cancelled"
+)
+
+// BatchOptions say what a batch is.
+type BatchOptions struct {
+	Name string // see [CheckBatch]
+	// By and Reason are who enqueues and why. What was written first stays; a reason that comes later fills an empty place.
+	By, Reason string
+	// Inputs are the names of the inputs that are read now. The batch has not ended before each of them was read to its end,
+	// under the same name, in this run or a later one.
+	Inputs []string
+}
+
+// Batch enqueues recalls under a name and counts them there. It is safe for concurrent use, and meant for it: the commands
+// of all goroutines are sent together, so that some hundred of them fill a bulk queue several times faster than one.
+//
+// Running the same recalls through a batch of the same name again is safe, also after a crash: each counts once.
+type Batch struct {
+	name     string
+	producer *Producer
+	seqs     seqs
+	tally    *tally
+}
+
+// OpenBatch begins a batch, or goes on with it. A batch that was cancelled is cancelled no more. The Batch has to be closed.
+func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error) {
+	if err := CheckBatch(o.Name); err != nil {
+		return nil, refuse("batch", o.Name, err.Error())
+	}
+	fast, err := pipelined(p.rdb)
+	if err != nil {
+		return nil, err
+	}
+	now := p.now()
+	if err := beginBatch(ctx, p.rdb, o, now); err != nil {
+		return nil, err
+	}
+	return &Batch{
+		name: o.Name,
+		producer: &Producer{
+			rdb: p.rdb, reader: fast, client: asynq.NewClientFromRedisClient(fast), now: p.now, rescueFor: p.rescueFor,
+		},
+		seqs:  seqs{rdb: p.rdb, key: BatchKey(o.Name)},
+		tally: newTally(p.rdb, o.Name),
+	}, nil
+}
+
+// beginScript writes what is known of a batch when an input begins.
+//
+// KEYS the hash, its inputs
+// ARGV who, when, why, the fallback for the expiry in Unix seconds, the counters' number and names, the inputs
+var beginScript = redis.NewScript(`
+local hash, inputs = KEYS[1], KEYS[2]
+redis.call("HSETNX", hash, "created_by", ARGV[1])
+redis.call("HSETNX", hash, "created_at", ARGV[2])
+if (redis.call("HGET", hash, "reason") or "") == "" then redis.call("HSET", hash, "reason", ARGV[3]) end
+redis.call("HSETNX", hash, "expires_at", ARGV[4])
+redis.call("HDEL", hash, "cancelled_at", "cancelled_by")
+local counters = tonumber(ARGV[5])
+for i = 6, 5 + counters do redis.call("HSETNX", hash, ARGV[i], 0) end
+for i = 6 + counters, #ARGV do
+	local state = redis.call("HGET", inputs, ARGV[i])
+	if not state then redis.call("HINCRBY", hash, "inputs", 1) end
+	if state ~= "reading" then
+		redis.call("HINCRBY", hash, "reading", 1)
+		redis.call("HSET", inputs, ARGV[i], "reading")
+	end
+end
+local expires = redis.call("HGET", hash, "expires_at")
+redis.call("EXPIREAT", hash, expires)
+redis.call("EXPIREAT", inputs, expires)
+return redis.call("HGET", hash, "created_at")`)
+
+func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, now time.Time) error {
+	counters := append([]string{"total", Duplicate, "inputs", "reading"}, Outcomes()...)
+	args := []any{o.By, showTime(now), o.Reason, now.Add(KeepBatch).Unix(), len(counters)}
+	for _, c := range counters {
+		args = append(args, c)
+	}
+	for _, name := range o.Inputs {
+		args = append(args, name)
+	}
+	key := BatchKey(o.Name)
+	createdAt, err := beginScript.Run(ctx, rdb, []string{key, key + ":i"}, args...).Text()
+	if err != nil {
+		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
+	}
+	if created, err := time.Parse(time.RFC3339, createdAt); err == nil {
+		now = created
+	}
+	_, err = rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.ZAdd(ctx, BatchesKey, redis.Z{Score: float64(now.UnixMilli()), Member: o.Name})
+		pipe.SRem(ctx, CancelledKey, o.Name)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
+	}
+	return nil
+}
+
+// Name returns the batch's name.
+func (b *Batch) Name() string { return b.name }
+
+// Enqueue is [Producer.Enqueue] for a recall of the batch, which it numbers and counts. The counting is done a moment later,
+// together with others'; [Batch.Flush] waits for it.
+//
+// After an error the recall may be in its queue or not. Enqueue it again with Seq as the Result has it: if it is there
+// already, the Result is then Enqueued and not Duplicate.
+func (b *Batch) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (Result, error) {
+	p, again := b.producer, r.Seq
+	r, o, retention, res, err := p.prepare(ctx, r, opts)
+	if err != nil || res.Status == Expired {
+		res.Seq = again
+		return res, err
+	}
+	r.Batch, r.Seq = b.name, again
+	if again == 0 {
+		if r.Seq, err = b.seqs.take(ctx); err != nil {
+			return res, err
+		}
+	}
+	res, err = p.put(ctx, r, o.priority, retention)
+	if err != nil {
+		res.Seq = r.Seq // not to be used for another recall: the command may have come through
+		return res, err
+	}
+	return b.count(r, res, again == r.Seq), nil
+}
+
+// count says what a recall counts as in the batch, and gives its number back if it was not needed.
+func (b *Batch) count(r Recall, res Result, again bool) Result {
+	c := Count{Seq: r.Seq, ID: res.ID, As: Open, RecallBy: res.RecallBy}
+	own := res.Existing.Batch == b.name && res.Existing.Seq > 0
+	switch {
+	case res.Status == Enqueued:
+		res.Seq = r.Seq
+	case own && again && res.Existing.Seq == r.Seq:
+		res.Status, res.Existing, res.Seq = Enqueued, Existing{}, r.Seq
+	case own:
+		// Counted once more, in case that its enqueuer died before it had.
+		c.Seq, res.Seq = res.Existing.Seq, res.Existing.Seq
+		if Succeeded(res.Existing.Standing) {
+			c.As = res.Existing.Standing
+		}
+	default:
+		c.Seq, c.As = 0, Duplicate
+	}
+	if res.Status == Duplicate && !again {
+		b.seqs.giveBack(r.Seq)
+	}
+	b.tally.add(c)
+	return res
+}
+
+// Flush waits until everything that was enqueued so far is counted. After an error, what could not be counted is tried
+// again with the next Flush.
+func (b *Batch) Flush(ctx context.Context) error { return b.tally.flush(ctx) }
+
+// Cancelled reports whether somebody was seen to have cancelled the batch since it was opened.
+func (b *Batch) Cancelled() bool { return b.tally.cancelled.Load() }
+
+// doneScript notes inputs as read.
+var doneScript = redis.NewScript(`
+for _, input in ipairs(ARGV) do
+	if redis.call("HGET", KEYS[2], input) == "reading" then
+		redis.call("HSET", KEYS[2], input, "read")
+		redis.call("HINCRBY", KEYS[1], "reading", -1)
+	end
+end
+return 1`)
+
+// Done says that inputs were read to their ends and all their recalls were enqueued. It counts them first.
+func (b *Batch) Done(ctx context.Context, inputs ...string) error {
+	if err := b.Flush(ctx); err != nil {
+		return err
+	}
+	args := make([]any, len(inputs))
+	for i, name := range inputs {
+		args[i] = name
+	}
+	key := BatchKey(b.name)
+	if err := doneScript.Run(ctx, b.producer.rdb, []string{key, key + ":i"}, args...).Err(); err != nil {
+		return fmt.Errorf("ending an input of the batch %s: %w", b.name, err)
+	}
+	return nil
+}
+
+// Close frees what the batch holds, after a last try to count what is not counted. The Redis client stays its caller's.
+func (b *Batch) Close(ctx context.Context) error {
+	err := b.Flush(ctx)
+	b.tally.stop()
+	return err
+}
+
+// seqs hands out sequence numbers, taken from the batch in blocks. It is safe for concurrent use.
+type seqs struct {
+	rdb redis.Cmdable
+	key string
+
+	mu    sync.Mutex
+	free  []int64
+	block int64
+}
+
+// Blocks grow, so that a single recall leaves no large hole in the batch's bytes.
+const (
+	firstBlock = 8
+	mostBlock  = 4096
+)
+
+func (s *seqs) take(ctx context.Context) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) == 0 {
+		s.block = min(max(2*s.block, firstBlock), mostBlock)
+		last, err := s.rdb.HIncrBy(ctx, s.key, "next_seq", s.block).Result()
+		if err != nil {
+			return 0, fmt.Errorf("numbering recalls of %s: %w", s.key, err)
+		}
+		if last > maxSeq {
+			return 0, errors.New("the batch is full; use another name for the rest")
+		}
+		for seq := last; seq > last-s.block; seq-- {
+			s.free = append(s.free, seq)
+		}
+	}
+	seq := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	return seq, nil
+}
+
+func (s *seqs) giveBack(seq int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, seq)
+}

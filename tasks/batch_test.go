@@ -1,0 +1,242 @@
+package tasks_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/tasks"
+)
+
+// realProducer has the real clock: Redis forgets a batch by its own.
+func realProducer(t testing.TB, rdb redis.UniversalClient) *tasks.Producer {
+	t.Helper()
+	publish(t, rdb, lanes...)
+	return tasks.NewProducer(rdb)
+}
+
+func openBatch(t testing.TB, p *tasks.Producer, name string, inputs ...string) *tasks.Batch {
+	t.Helper()
+	b, err := p.OpenBatch(t.Context(), tasks.BatchOptions{Name: name, By: "ops@host", Reason: "incident", Inputs: inputs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
+	return b
+}
+
+func row(id string) tasks.Recall {
+	return tasks.Recall{Provider: "jiguang", MessageID: id, SentAt: time.Now().Truncate(time.Second)}
+}
+
+// add enqueues a row and has it counted.
+func add(t testing.TB, b *tasks.Batch, id string, opts ...tasks.EnqueueOption) tasks.Result {
+	t.Helper()
+	res, err := b.Enqueue(t.Context(), row(id), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// sums reads the counters of a batch that are not zero, and what is open.
+func sums(t testing.TB, rdb redis.Cmdable, name string) map[string]int {
+	t.Helper()
+	all, err := rdb.HGetAll(t.Context(), tasks.BatchKey(name)).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, _ := strconv.Atoi(all["total"])
+	got := map[string]int{"total": open}
+	for _, field := range append(tasks.Outcomes(), tasks.Duplicate) {
+		n, err := strconv.Atoi(all[field])
+		if err != nil {
+			t.Errorf("%s is %q", field, all[field])
+		}
+		if n != 0 {
+			got[field] = n
+		}
+		open -= n
+	}
+	if open != 0 {
+		got["open"] = open
+	}
+	return got
+}
+
+func wantSums(t testing.TB, rdb redis.Cmdable, name string, want map[string]int) {
+	t.Helper()
+	if diff := cmp.Diff(want, sums(t, rdb, name)); diff != "" {
+		t.Errorf("batch %s: %s", name, diff)
+	}
+}
+
+func TestBatchCounts(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := realProducer(t, rdb)
+		a := openBatch(t, p, "a", "one.csv")
+		wantSums(t, rdb, "a", map[string]int{"total": 0})
+
+		first := add(t, a, "1")
+		if first.Status != tasks.Enqueued || first.Seq == 0 || inQueue(t, rdb, urgentQueue, first.ID).Seq != first.Seq {
+			t.Errorf("%+v", first)
+		}
+		// Twice in a file, and the file twice.
+		for range 2 {
+			if res := add(t, a, "1"); res.Status != tasks.Duplicate || res.Seq != first.Seq || res.Existing.Batch != "a" {
+				t.Errorf("%+v", res)
+			}
+		}
+		wantSums(t, rdb, "a", map[string]int{"total": 1, "open": 1})
+
+		// Another batch's recall is a duplicate, once however often.
+		b := openBatch(t, p, "b")
+		for range 3 {
+			if res := add(t, b, "1"); res.Status != tasks.Duplicate || res.Existing.Batch != "a" {
+				t.Errorf("%+v", res)
+			}
+		}
+		second := add(t, b, "2", bulk)
+		if second.Seq == 0 {
+			t.Errorf("%+v", second)
+		}
+		wantSums(t, rdb, "b", map[string]int{"total": 2, "duplicate": 1, "open": 1})
+
+		// Promoted by another batch, it stays where it was.
+		if res := add(t, a, "2"); !res.Promoted {
+			t.Errorf("%+v", res)
+		}
+		wantSums(t, rdb, "a", map[string]int{"total": 2, "duplicate": 1, "open": 1})
+		wantSums(t, rdb, "b", map[string]int{"total": 2, "duplicate": 1, "open": 1})
+
+		// It fails, its own worker dies before the batch knows, and batch a takes it over: a duplicate no more.
+		end(t, rdb, urgentQueue, second.ID, tasks.NotFound, fmt.Errorf("gone: %w", asynq.SkipRetry))
+		if res := add(t, a, "2"); res.Status != tasks.Enqueued || !res.Replaced {
+			t.Errorf("%+v", res)
+		}
+		wantSums(t, rdb, "a", map[string]int{"total": 2, "open": 2})
+		wantSums(t, rdb, "b", map[string]int{"total": 2, "duplicate": 1, "not_found": 1})
+		if n := rdb.HLen(t.Context(), tasks.BatchFailuresKey("b")).Val(); n != 1 {
+			t.Errorf("%d failures", n)
+		}
+		// Batch b run again finds another's recall in its place.
+		add(t, b, "2")
+		wantSums(t, rdb, "b", map[string]int{"total": 2, "duplicate": 2})
+		if n := rdb.HLen(t.Context(), tasks.BatchFailuresKey("b")).Val(); n != 0 {
+			t.Errorf("%d failures", n)
+		}
+	})
+}
+
+func TestBatchFields(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := realProducer(t, rdb)
+		read := func() map[string]string { return rdb.HGetAll(t.Context(), tasks.BatchKey("b")).Val() }
+		b := openBatch(t, p, "b", "one.csv", "two.csv")
+		got := read()
+		for field, want := range map[string]string{
+			"created_by": "ops@host", "reason": "incident", "inputs": "2", "reading": "2", "total": "0", "not_found": "0",
+		} {
+			if got[field] != want {
+				t.Errorf("%s is %q", field, got[field])
+			}
+		}
+		if at, err := time.Parse("2006-01-02T15:04:05.000Z", got["created_at"]); err != nil || time.Since(at) > time.Minute {
+			t.Errorf("created_at: %v, %v", at, err)
+		}
+		res := add(t, b, "1")
+		if err := b.Done(t.Context(), "one.csv"); err != nil {
+			t.Fatal(err)
+		}
+		// The second input was not read to its end. Another run reads it again, and the first one as well.
+		openBatch(t, p, "b", "one.csv", "two.csv", "three.csv")
+		if got := read(); got["inputs"] != "3" || got["reading"] != "3" {
+			t.Errorf("%v", got)
+		}
+		for range 2 {
+			if err := b.Done(t.Context(), "one.csv", "two.csv", "three.csv"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := read(); got["reading"] != "0" || got["last_recall_by"] != res.RecallBy.Format("2006-01-02T15:04:05.000Z") {
+			t.Errorf("%v", got)
+		}
+		for _, key := range rdb.Keys(t.Context(), "recallq:batch:*").Val() {
+			kept := time.Now().Add(rdb.TTL(t.Context(), key).Val()).Sub(res.RecallBy)
+			if d := kept - tasks.KeepBatch; d < -2*time.Second || d > 2*time.Second {
+				t.Errorf("%s is kept until %s after its latest recall_by", key, kept)
+			}
+		}
+		if got := rdb.ZRange(t.Context(), tasks.BatchesKey, 0, -1).Val(); len(got) != 1 || got[0] != "b" {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// Many goroutines enqueue the same rows under two names; every row counts once in each.
+func TestBatchesAtOnce(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := realProducer(t, rdb)
+		const rows = 400
+		var wg sync.WaitGroup
+		for run := range 4 {
+			b := openBatch(t, p, []string{"a", "b"}[run%2])
+			for worker := range 8 {
+				wg.Go(func() {
+					for i := worker; i < rows; i += 8 {
+						if _, err := b.Enqueue(t.Context(), row(fmt.Sprint(i)), bulk); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+		}
+		wg.Wait()
+		eventually(t, func() bool { return sums(t, rdb, "a")["total"] == rows && sums(t, rdb, "b")["total"] == rows })
+		a, b := sums(t, rdb, "a"), sums(t, rdb, "b")
+		if a["open"]+b["open"] != rows || a["duplicate"] != b["open"] || b["duplicate"] != a["open"] {
+			t.Errorf("%v %v", a, b)
+		}
+	})
+}
+
+// After an error the row is enqueued again under the same number, and is then no duplicate of itself.
+func TestBatchRowAgainAfterALostAnswer(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := realProducer(t, rdb)
+		b := openBatch(t, p, "b")
+		lost := add(t, b, "1")
+		again := row("1")
+		again.Seq = lost.Seq
+		res, err := b.Enqueue(t.Context(), again)
+		if err != nil || res.Status != tasks.Enqueued || res.Seq != lost.Seq {
+			t.Errorf("%+v, %v", res, err)
+		}
+		wantSums(t, rdb, "b", map[string]int{"total": 1, "open": 1})
+	})
+}
+
+func TestBatchNames(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	for _, name := range []string{"", "-b", "a b", "{b}", strings.Repeat("b", 64)} {
+		if _, err := tasks.NewProducer(rdb).OpenBatch(t.Context(), tasks.BatchOptions{Name: name}); err == nil || !strings.Contains(err.Error(), "batch") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
