@@ -49,9 +49,8 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("start the embedded Redis: %w", err)
 	}
-	defer mr.Close()
+	// Neither is closed: after a second signal there are still those who use them, until the process ends.
 	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr()})
-	defer rdb.Close()
 	redis.SetLogger(redisLog{log})
 
 	// The samples use one of RongCloud's three calls a day each, so its limits are off on both sides.
@@ -71,7 +70,7 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 		return err
 	}
 	m := metrics.New()
-	w, err := newWorker(rdb, cfg, m, log)
+	w, err := newWorker(rdb, rdb, cfg, m, log)
 	if err != nil {
 		return err
 	}

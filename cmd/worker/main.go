@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // limits name time zones, and a small image has no database of them
 )
 
 func main() {

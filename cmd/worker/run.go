@@ -155,11 +155,14 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 	if err != nil {
 		return usageError{err}
 	}
-	defer rdb.Close()
 	redis.SetLogger(redisLog{log})
 
 	m := metrics.New()
-	w, err := newWorker(rdb, cfg, m, log)
+	queue, err := redisconn.NewUnrepeated(cfg.Redis)
+	if err != nil {
+		return usageError{err}
+	}
+	w, err := newWorker(rdb, queue, cfg, m, log)
 	if err != nil {
 		return usageError{err}
 	}
@@ -182,7 +185,11 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 		w.Stop()
 		return fmt.Errorf("the page: %w", err)
 	}
-	return stop(w, log, signals)
+	if err := stop(w, log, signals); err != nil {
+		// Those who are still at it use the client until the process ends.
+		return err
+	}
+	return errors.Join(queue.Close(), rdb.Close())
 }
 
 // stop stops in order; a second signal stops now.
@@ -223,7 +230,7 @@ func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, log zero
 }
 
 // newWorker builds the worker of all the configuration's lanes.
-func newWorker(rdb redis.UniversalClient, cfg *config.Config, m *metrics.Metrics, log zerolog.Logger) (*worker.Worker, error) {
+func newWorker(rdb, queue redis.UniversalClient, cfg *config.Config, m *metrics.Metrics, log zerolog.Logger) (*worker.Worker, error) {
 	var lanes []worker.Lane
 	var faults []error
 	for _, app := range cfg.Apps {
@@ -239,7 +246,7 @@ func newWorker(rdb redis.UniversalClient, cfg *config.Config, m *metrics.Metrics
 		return nil, err
 	}
 	return worker.New(worker.Options{
-		Redis: rdb, Lanes: lanes, Instance: instance(), Retention: cfg.Retention, Metrics: m, Log: log,
+		Redis: rdb, Queue: queue, Lanes: lanes, Instance: instance(), Retention: cfg.Retention, Metrics: m, Log: log,
 	}), nil
 }
 

@@ -34,6 +34,17 @@ func New(o Options) (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(u), nil
 }
 
+// NewUnrepeated returns a client as [New] does, which never sends a command twice. asynq's servers need it: a dequeue whose
+// answer is lost takes one recall, and its repetition another one, and the first waits until its lease has run out.
+func NewUnrepeated(o Options) (redis.UniversalClient, error) {
+	u, err := o.universal()
+	if err != nil {
+		return nil, err
+	}
+	u.MaxRetries = -1
+	return redis.NewUniversalClient(u), nil
+}
+
 func (o Options) universal() (*redis.UniversalOptions, error) {
 	if err := o.Check(); err != nil {
 		return nil, err

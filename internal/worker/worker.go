@@ -53,7 +53,9 @@ type Lane struct {
 
 // Options are what a worker is made of.
 type Options struct {
-	Redis     redis.UniversalClient
+	Redis redis.UniversalClient
+	// Queue is what asynq's servers use. It must not repeat commands on its own; nil means Redis.
+	Queue     redis.UniversalClient
 	Lanes     []Lane
 	Instance  string        // tells this process from all others
 	Retention time.Duration // how long ended tasks are kept
@@ -98,6 +100,9 @@ type server struct {
 
 // New returns a worker that serves nothing yet.
 func New(opt Options) *Worker {
+	if opt.Queue == nil {
+		opt.Queue = opt.Redis
+	}
 	w := &Worker{
 		opt:    opt,
 		ledger: ledger.New(opt.Redis),
@@ -142,7 +147,7 @@ func (w *Worker) newStation(l Lane) *station {
 }
 
 func (w *Worker) newServer(s *station, p tasks.Priority, concurrency int) *server {
-	d := lane.NewDequeuer(w.opt.Redis, s.lane, p, w.stop)
+	d := lane.NewDequeuer(w.opt.Queue, s.lane, p, w.stop)
 	return &server{
 		dequeuer: d,
 		handler:  &handler{station: s, dequeuer: d, priority: p},
