@@ -55,6 +55,12 @@ func NewDequeuer(rdb redis.UniversalClient, l *Lane, p tasks.Priority, stop <-ch
 // Queue is the queue's name.
 func (d *Dequeuer) Queue() string { return d.queue }
 
+// Paused reports whether a person has paused the queue.
+func (d *Dequeuer) Paused(ctx context.Context) bool {
+	n, err := d.Exists(ctx, d.keys[1]).Result()
+	return err == nil && n > 0
+}
+
 // Name is what the dequeuer's claims go by; an [Ask] of its recalls carries it.
 func (d *Dequeuer) Name() string { return d.name }
 
@@ -146,8 +152,12 @@ func (d *Dequeuer) opened(ctx context.Context, until time.Time, changed <-chan s
 		d.sleep(brokenPoll, nil)
 		return false
 	}
+	if a.verdict == "go" {
+		d.lane.note(a.until, ReasonLimit, a.now) // the slot after the one that is claimed
+		return true
+	}
 	d.lane.note(a.until, a.reason, a.now)
-	return a.verdict == "go"
+	return false
 }
 
 // pause waits until something may have come into the queue, or the time is up.

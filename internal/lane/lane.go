@@ -154,7 +154,7 @@ func (l *Lane) Enter(ctx context.Context, stop <-chan struct{}, ask Ask) (*Pass,
 		case "expired":
 			return nil, ErrWindowClosed
 		case "go":
-			l.note(a.until, "", a.now)
+			l.note(a.until, ReasonLimit, a.now)
 			return &Pass{ID: id, Began: a.now, Probe: a.probe, SucceededAt: a.succeededAt, asked: asked}, nil
 		}
 		l.note(a.until, a.reason, a.now)

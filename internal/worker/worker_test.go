@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptrace"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type vendor struct {
 	script map[string][]*providers.Fault
 	calls  []string
 	during func(id string) // what happens while a call is under way
+	wire   bool            // calls go over a connection, as far as a trace in the context can tell
 	called chan string
 }
 
@@ -50,6 +52,9 @@ func (v *vendor) Recall(ctx context.Context, req providers.Request) (providers.R
 		fault, v.script[req.MessageID] = next[0], next[1:]
 	}
 	v.mu.Unlock()
+	if trace := httptrace.ContextClientTrace(ctx); v.wire && trace != nil {
+		trace.GotConn(httptrace.GotConnInfo{})
+	}
 	v.called <- req.MessageID
 	if during != nil {
 		during(req.MessageID)
