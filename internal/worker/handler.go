@@ -165,6 +165,8 @@ func (h *handler) expired(ctx context.Context, v *visit) error {
 	reason := "the recall window closed at " + ledger.FormatTime(v.recall.RecallBy)
 	if until, why := h.lane.ClosedUntil(); !until.IsZero() {
 		reason += "; its lane was closed (" + why + ")"
+	} else if h.dequeuer.Paused(ctx) {
+		reason += "; its queue was paused"
 	}
 	return h.end(ctx, v, retry.Expired, "", reason)
 }
