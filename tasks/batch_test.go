@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -231,6 +233,50 @@ func TestBatchRowAgainAfterALostAnswer(t *testing.T) {
 	})
 }
 
+// Redis is killed and started again under a running batch. Rows that got an error are tried again, as cmd/enqueue does: in
+// the end each is one task, and counted once.
+func TestBatchThroughARestart(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	rdb := s.Client(t)
+	b := openBatch(t, realProducer(t, rdb), "b")
+	const rows, goroutines = 3000, 64
+	var wg sync.WaitGroup
+	var written atomic.Int64
+	for worker := range goroutines {
+		wg.Go(func() {
+			for i := worker; i < rows; i += goroutines {
+				r := row(fmt.Sprint(i))
+				for tries := 0; ; tries++ {
+					res, err := b.Enqueue(t.Context(), r, bulk)
+					if err == nil && res.Status != tasks.Enqueued {
+						t.Errorf("%+v", res)
+					}
+					if err == nil || tries == 1000 {
+						break
+					}
+					r.Seq = res.Seq
+					time.Sleep(10 * time.Millisecond)
+				}
+				written.Add(1)
+			}
+		})
+	}
+	for _, n := range []int64{rows / 4, rows / 2} {
+		eventually(t, func() bool { return written.Load() > n })
+		s.Kill()
+		s.Restart()
+	}
+	wg.Wait()
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantSums(t, rdb, "b", map[string]int{"total": rows, "open": rows})
+	if n := rdb.LLen(t.Context(), "asynq:{"+bulkQueue+"}:pending").Val(); n != rows {
+		t.Errorf("%d tasks", n)
+	}
+}
+
 func TestBatchNames(t *testing.T) {
 	t.Parallel()
 	_, rdb := mini(t)
@@ -238,5 +284,42 @@ func TestBatchNames(t *testing.T) {
 		if _, err := tasks.NewProducer(rdb).OpenBatch(t.Context(), tasks.BatchOptions{Name: name}); err == nil || !strings.Contains(err.Error(), "batch") {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+}
+
+// BenchmarkBatch fills a bulk queue the way cmd/enqueue does: many goroutines on one batch.
+func BenchmarkBatch(b *testing.B) {
+	for _, goroutines := range []int{64, 256, 1024} {
+		b.Run(fmt.Sprint(goroutines), func(b *testing.B) {
+			s := redistest.Start(b, "--appendonly", "no")
+			batch := openBatch(b, realProducer(b, s.Client(b)), "b")
+			rows := make(chan int, goroutines)
+			var wg sync.WaitGroup
+			sentAt := time.Now()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range goroutines {
+				wg.Go(func() {
+					for i := range rows {
+						r := tasks.Recall{
+							Provider: "timchat", App: "chat", MessageID: fmt.Sprintf("%d_%d_%d", i, i, sentAt.Unix()), SentAt: sentAt,
+							From: "sender", To: fmt.Sprint("recipient", i),
+						}
+						if res, err := batch.Enqueue(b.Context(), r, bulk); err != nil || res.Status != tasks.Enqueued {
+							b.Errorf("%+v, %v", res, err)
+						}
+					}
+				})
+			}
+			for i := range b.N {
+				rows <- i
+			}
+			close(rows)
+			wg.Wait()
+			if err := batch.Flush(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "recalls/s")
+		})
 	}
 }

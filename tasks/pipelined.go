@@ -20,7 +20,10 @@ type autoPipelined struct {
 
 // pipelined wraps a client. What it starts ends with the client.
 func pipelined(rdb redis.UniversalClient) (autoPipelined, error) {
-	auto, err := rdb.AutoPipeline()
+	o := redis.DefaultBlockingAutoPipelineOptions()
+	// Redis works on one lot while the next is written: half as fast again as taking turns, and far more over a slow link.
+	o.FullDuplex = true
+	auto, err := rdb.AutoPipelineWithOptions(o)
 	if err != nil {
 		return autoPipelined{}, fmt.Errorf("this Redis client cannot send commands together: %w", err)
 	}
