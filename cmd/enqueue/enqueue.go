@@ -387,9 +387,10 @@ func (e *enqueuing) enqueue(ctx context.Context, r tasks.Recall, priority tasks.
 		if ctx.Err() != nil {
 			return res, err
 		}
-		switch judge(ctx, e.rdb, err) {
+		what, words := judge(ctx, e.rdb, err)
+		switch what {
 		case lasting:
-			return res, failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
+			return res, failure(fmt.Errorf("%s: %s", e.where, words))
 		case single:
 			if odd++; odd == oddTries {
 				return res, err
@@ -397,10 +398,10 @@ func (e *enqueuing) enqueue(ctx context.Context, r tasks.Recall, priority tasks.
 		case passing:
 			since, first := e.outage.began(e.p.now())
 			if first {
-				e.console.say("%s: %s; waiting up to %s for it", e.where, sayRedis(err), shortTime(e.p.patience))
+				e.console.say("%s: %s; waiting up to %s for it", e.where, words, shortTime(e.p.patience))
 			}
 			if e.p.now().Sub(since) >= e.p.patience {
-				return res, failure(fmt.Errorf("%s: %s; gave up after %s", e.where, sayRedis(err), shortTime(e.p.patience)))
+				return res, failure(fmt.Errorf("%s: %s; gave up after %s", e.where, words, shortTime(e.p.patience)))
 			}
 		}
 		if !sleep(ctx, min(time.Second, 50*time.Millisecond<<min(try, 5))) {

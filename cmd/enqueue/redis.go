@@ -71,7 +71,10 @@ func (p *program) configFile(url string) string {
 
 // hasPassword finds a password in a URL of any of the forms, also in one that net/url does not take.
 func hasPassword(url string) bool {
-	_, rest, _ := strings.Cut(url, "://")
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		rest = url
+	}
 	if at := strings.LastIndex(rest, "@"); at >= 0 && strings.Contains(rest[:at], ":") {
 		return true
 	}
@@ -140,21 +143,22 @@ const (
 	single                 // Redis is well; it is about one row
 )
 
-// judge tells them apart. asynq hands Redis's errors on as text only, so text is what there is to go by.
-func judge(ctx context.Context, rdb redis.UniversalClient, err error) trouble {
+// judge tells them apart, and says in words what is wrong. asynq hands Redis's errors on as text only, so text is what there
+// is to go by.
+func judge(ctx context.Context, rdb redis.UniversalClient, err error) (trouble, string) {
 	text := err.Error()
 	for _, sign := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "OOM ", "MISCONF"} {
 		if strings.Contains(text, sign) {
-			return lasting
+			return lasting, sayRedis(err)
 		}
 	}
 	for _, sign := range []string{"READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN"} {
 		if strings.Contains(text, sign) {
-			return passing
+			return passing, sayRedis(err)
 		}
 	}
-	if rdb.Ping(ctx).Err() != nil {
-		return passing
+	if ping := rdb.Ping(ctx).Err(); ping != nil {
+		return passing, sayRedis(ping)
 	}
-	return single
+	return single, sayRedis(err)
 }

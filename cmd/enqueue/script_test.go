@@ -78,6 +78,7 @@ func prepare(env *testscript.Env, addr string, server *miniredis.Miniredis) erro
 	env.Values[clientKey], env.Values[serverKey] = rdb, server
 	env.Setenv("RECALLQ_REDIS_URL", "redis://"+addr+"/0")
 	env.Setenv("REDIS_ADDR", addr)
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // a race detector that waits a second at the end of each program
 	now := time.Now()
 	env.Setenv("NOW", strconv.FormatInt(now.Unix(), 10))
 	env.Setenv("AGO_40M", strconv.FormatInt(now.Add(-40*time.Minute-30*time.Second).Unix(), 10))
@@ -152,8 +153,8 @@ func laneCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(tasks.PublishLane(ctx, clientOf(ts), l))
 }
 
-// redisCommand: redis stop | redis ERROR | redis COMMAND...: the server goes away, answers an error to everything, or the
-// command's answer is printed.
+// redisCommand: redis stop | redis answers ERROR | redis password PASSWORD | redis COMMAND...: the server goes away; answers
+// an error to everything; there is another one with a password, at SECURE_ADDR; the command's answer is printed.
 func redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	server, _ := ts.Value(serverKey).(*miniredis.Miniredis)
 	switch args[0] {
@@ -162,7 +163,12 @@ func redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	case "answers":
 		server.SetError(strings.Join(args[1:], " "))
 	case "password":
-		server.RequireAuth(args[1])
+		// A server of its own: miniredis reads its passwords without a lock, so they have to be there before it starts.
+		other := miniredis.NewMiniRedis()
+		other.RequireAuth(args[1])
+		ts.Check(other.Start())
+		ts.Defer(other.Close)
+		ts.Setenv("SECURE_ADDR", other.Addr())
 	default:
 		words := make([]any, len(args))
 		for i, a := range args {

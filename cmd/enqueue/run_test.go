@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/recallq/recallq/internal/redistest"
+)
+
+// safeBuffer can be read while the program writes.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// session is one run of the program inside the test, with a pipe for its standard input.
+type session struct {
+	t              *testing.T
+	rdb            *redis.Client
+	stdin          *io.PipeWriter
+	stdout, stderr safeBuffer
+	interrupt      context.CancelFunc
+	code           chan int
+}
+
+func start(t *testing.T, addr string, patience time.Duration, args ...string) *session {
+	t.Helper()
+	s := &session{t: t, rdb: redis.NewClient(&redis.Options{Addr: addr}), code: make(chan int, 1)}
+	t.Cleanup(func() { _ = s.rdb.Close() })
+	if err := publish(s.rdb, "engagelab:abroad"); err != nil {
+		t.Fatal(err)
+	}
+	runCtx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	s.interrupt = cancel
+	stdin, w := io.Pipe()
+	s.stdin = w
+	t.Cleanup(func() { _ = w.Close() })
+	p := &program{
+		args: args, now: time.Now, patience: patience, stdin: stdin, stdout: &s.stdout, stderr: &s.stderr,
+		env: func(name string) (string, bool) {
+			value, ok := map[string]string{redisURLEnv: "redis://" + addr + "/0"}[name]
+			return value, ok
+		},
+	}
+	go func() { s.code <- p.run(runCtx) }()
+	return s
+}
+
+// feed writes ids to standard input. Once the program has ended nobody reads them, which is no fault.
+func (s *session) feed(from, to int) {
+	var b strings.Builder
+	for n := from; n < to; n++ {
+		fmt.Fprintf(&b, "engagelab-message-%08d\n", n)
+	}
+	_, _ = io.WriteString(s.stdin, b.String())
+}
+
+func (s *session) exit() int {
+	s.t.Helper()
+	select {
+	case code := <-s.code:
+		return code
+	case <-time.After(60 * time.Second):
+		s.t.Fatalf("the program does not end\n%s", s.stderr.String())
+		return 0
+	}
+}
+
+func (s *session) queued() int {
+	return int(s.rdb.LLen(ctx, "asynq:{engagelab:abroad:bulk}:pending").Val())
+}
+
+func (s *session) until(what string, ok func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not within a minute: %s\n%s", what, s.stderr.String())
+		}
+	}
+}
+
+func (s *session) says(text string) func() bool {
+	return func() bool { return strings.Contains(s.stderr.String(), text) }
+}
+
+var closing = regexp.MustCompile(`read (\d+) = enqueued (\d+) \+ duplicate (\d+) \+ expired (\d+) \+ invalid (\d+) \+ failed (\d+)\n$`)
+
+// counts are the numbers of the closing line, which it checks to add up.
+func (s *session) counts() (read, enqueued, duplicate, failed int) {
+	s.t.Helper()
+	m := closing.FindStringSubmatch(s.stdout.String())
+	if m == nil {
+		s.t.Fatalf("no closing line in %q", s.stdout.String())
+	}
+	var n [7]int
+	for i := 1; i < 7; i++ {
+		n[i], _ = strconv.Atoi(m[i])
+	}
+	if n[1] != n[2]+n[3]+n[4]+n[5]+n[6] {
+		s.t.Errorf("the closing line does not add up: %s", m[0])
+	}
+	return n[1], n[2], n[3], n[6]
+}
+
+var bulkArgs = []string{"--file", "-", "--provider", "engagelab", "--sent-at", "40m"}
+
+func TestInterrupted(t *testing.T) {
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	server := miniredis.RunT(t)
+	s := start(t, server.Addr(), time.Minute, bulkArgs...)
+	s.feed(0, 10_000)
+	s.until("1,500 recalls queued", func() bool { return s.queued() >= 1500 })
+	s.interrupt()
+	if code := s.exit(); code != exitInterrupted {
+		t.Errorf("exit code %d, want %d", code, exitInterrupted)
+	}
+	read, enqueued, _, _ := s.counts()
+	if read != enqueued || enqueued != s.queued() {
+		t.Errorf("read %d, enqueued %d, in the queue %d: want the same", read, enqueued, s.queued())
+	}
+	resume := regexp.MustCompile(`to go on from here: enqueue --file - --provider engagelab --sent-at 40m --batch (\S+) --sent-at (\S+)\n`)
+	m := resume.FindStringSubmatch(s.stderr.String())
+	if m == nil {
+		t.Fatalf("no command that resumes in %q", s.stderr.String())
+	}
+	if sent, err := time.Parse(time.RFC3339, m[2]); err != nil || time.Since(sent) < 40*time.Minute {
+		t.Errorf("the command that resumes says --sent-at %s", m[2])
+	}
+	_ = s.stdin.Close()
+
+	again := start(t, server.Addr(), time.Minute, append(bulkArgs, "--batch", m[1])...)
+	again.feed(0, 10_000)
+	_ = again.stdin.Close()
+	if code := again.exit(); code != exitOK {
+		t.Errorf("exit code %d of the second run\n%s", code, again.stderr.String())
+	}
+	read, more, duplicate, _ := again.counts()
+	if read != 10_000 || duplicate != enqueued || more+duplicate != 10_000 || again.queued() != 10_000 {
+		t.Errorf("after %d: read %d, enqueued %d, duplicate %d, in the queue %d", enqueued, read, more, duplicate, again.queued())
+	}
+	if !strings.Contains(again.stdout.String(), "still open in this batch") {
+		t.Errorf("the duplicates are not said to be in this batch: %q", again.stdout.String())
+	}
+}
+
+func TestRedisAwayForAWhile(t *testing.T) {
+	server := miniredis.RunT(t)
+	s := start(t, server.Addr(), time.Minute, append(bulkArgs, "--batch", "b")...)
+	s.feed(0, 5_000)
+	s.until("some recalls queued", func() bool { return s.queued() >= 500 })
+	server.Close()
+	go func() {
+		s.feed(5_000, 10_000)
+		_ = s.stdin.Close()
+	}()
+	s.until("the message", s.says("; waiting up to 1m for it\n"))
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.exit(); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, s.stderr.String())
+	}
+	if !s.says("Redis answers again; going on\n")() {
+		t.Errorf("the return is not said: %q", s.stderr.String())
+	}
+	if read, _, _, _ := s.counts(); read != 10_000 || s.queued() != 10_000 {
+		t.Errorf("read %d, in the queue %d, want 10000", read, s.queued())
+	}
+}
+
+func TestRedisAwayForTooLong(t *testing.T) {
+	server := miniredis.RunT(t)
+	s := start(t, server.Addr(), 300*time.Millisecond, append(bulkArgs, "--batch", "b")...)
+	s.feed(0, 5_000)
+	s.until("some recalls queued", func() bool { return s.queued() >= 500 })
+	server.Close()
+	go s.feed(5_000, 10_000)
+	if code := s.exit(); code != exitFailure {
+		t.Errorf("exit code %d, want %d", code, exitFailure)
+	}
+	for _, want := range []string{"; gave up after 0s\n", "to go on from here: enqueue --file - --provider engagelab --sent-at 40m --batch b --sent-at "} {
+		if !s.says(want)() {
+			t.Errorf("%q is missing in %q", want, s.stderr.String())
+		}
+	}
+	if _, enqueued, _, failed := s.counts(); enqueued < 500 || failed == 0 {
+		t.Errorf("enqueued %d, failed %d", enqueued, failed)
+	}
+}
+
+func TestRedisKilledAndRestarted(t *testing.T) {
+	server := redistest.Start(t)
+	s := start(t, server.Addr, time.Minute, append(bulkArgs, "--batch", "b")...)
+	s.feed(0, 5_000)
+	s.until("some recalls queued", func() bool { return s.queued() >= 500 })
+	server.Kill()
+	go func() {
+		s.feed(5_000, 10_000)
+		_ = s.stdin.Close()
+	}()
+	s.until("the message", s.says("waiting up to 1m for it"))
+	server.Restart()
+	if code := s.exit(); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, s.stderr.String())
+	}
+	if read, _, _, _ := s.counts(); read != 10_000 || s.queued() != 10_000 {
+		t.Errorf("read %d, in the queue %d, want 10000", read, s.queued())
+	}
+}
+
+func TestRedisOutOfMemory(t *testing.T) {
+	server := redistest.Start(t, "--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
+	s := start(t, server.Addr, time.Minute, append(bulkArgs, "--batch", "b")...)
+	go s.feed(0, 50_000)
+	if code := s.exit(); code != exitFailure {
+		t.Errorf("exit code %d, want %d", code, exitFailure)
+	}
+	if !s.says("Redis is out of memory and refuses writes; free memory or raise maxmemory\n")() {
+		t.Errorf("out of memory is not said: %q", s.stderr.String())
+	}
+	if _, enqueued, _, failed := s.counts(); enqueued == 0 || failed == 0 || enqueued > s.queued() {
+		t.Errorf("enqueued %d, failed %d, in the queue %d", enqueued, failed, s.queued())
+	}
+}
+
+// madeUp makes up rows as they are read and looks at the heap on the way.
+type madeUp struct {
+	rows, next int
+	most       uint64
+	left       []byte
+}
+
+func (m *madeUp) Read(p []byte) (int, error) {
+	if len(m.left) == 0 {
+		if m.next == m.rows {
+			return 0, io.EOF
+		}
+		m.next++
+		m.left = fmt.Appendf(m.left, "{\"provider\":\"engagelab\",\"message_id\":\"m%d\",\"ref\":\"order %d\"}\n", m.next, m.next)
+		if m.next%20_000 == 0 {
+			m.most = max(m.most, heap())
+		}
+	}
+	n := copy(p, m.left)
+	m.left = m.left[n:]
+	return n, nil
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// TestMemoryDoesNotGrow runs 200,000 rows through everything but Redis.
+func TestMemoryDoesNotGrow(t *testing.T) {
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	if err := publish(rdb, "engagelab:abroad"); err != nil {
+		t.Fatal(err)
+	}
+	const bound = 16 << 20
+	before := heap()
+	in := &madeUp{rows: 200_000}
+	var out, messages bytes.Buffer
+	code := run(ctx, []string{"--file", "-", "--sent-at", "40m", "--dry-run"}, func(name string) (string, bool) {
+		return "redis://" + server.Addr() + "/0", name == redisURLEnv
+	}, in, &out, &messages)
+	if code != exitOK {
+		t.Fatalf("exit code %d\n%s", code, messages.String())
+	}
+	if !strings.HasSuffix(out.String(), "read 200000 = enqueued 200000 + duplicate 0 + expired 0 + invalid 0 + failed 0\n") {
+		t.Errorf("result %q", out.String())
+	}
+	if in.most > before+bound {
+		t.Errorf("the heap grew from %d to %d bytes", before, in.most)
+	}
+}
