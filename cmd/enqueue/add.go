@@ -33,6 +33,7 @@ func (p *program) addCommand() *cobra.Command {
 			if set.priority == "" {
 				set.priority = tasks.Urgent
 			}
+			set.inputs = []string{argumentsName}
 			return p.enqueueRows(cmd.Context(), set, &idArguments{ids: ids})
 		},
 	}
@@ -40,6 +41,9 @@ func (p *program) addCommand() *cobra.Command {
 	completeFlags(cmd)
 	return cmd
 }
+
+// argumentsName is what messages and the batch call the command line as an input.
+const argumentsName = "arguments"
 
 // idArguments are the ids of a command line, as an input whose lines are the arguments.
 type idArguments struct {
@@ -52,5 +56,5 @@ func (a *idArguments) Next() (input.Item, error) {
 		return input.Item{}, io.EOF
 	}
 	a.next++
-	return input.Item{Input: "arguments", Line: a.next, Row: tasks.IDRow(a.ids[a.next-1])}, nil
+	return input.Item{Input: argumentsName, Line: a.next, Row: tasks.IDRow(a.ids[a.next-1])}, nil
 }

@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// writers is how many recalls are on their way to Redis at a time. What is in memory is bounded by it.
-	writers = 64
+	// writers is how many recalls are on their way to Redis at a time. A batch sends together what is there, so this is how
+	// full its pipelines get; what is in memory is bounded by it too.
+	writers = 512
 	// urgentUpTo is the number of rows up to which a file is urgent.
 	urgentUpTo = 1000
 	// answerWithin bounds one enqueue, also after an interruption.
@@ -48,18 +49,15 @@ type enqueuing struct {
 	refusals *refusals
 	tally    *tally
 
-	rdb      redis.UniversalClient
-	where    string // Redis, for messages
-	producer *tasks.Producer
-	noticed  sync.Map // lanes that were spoken of
-	outage   outage
+	rdb     redis.UniversalClient
+	where   string // Redis, for messages
+	batch   *tasks.Batch
+	noticed sync.Map // lanes that were spoken of
+	outage  outage
 
 	// The lanes as they were at the start.
 	published []tasks.Lane
 	lanes     map[string]tasks.Lane
-
-	mu     sync.Mutex
-	latest time.Time // the latest recall_by
 }
 
 // enqueueRows is what add and --file have in common, from the rows to the exit code.
@@ -94,7 +92,10 @@ func (e *enqueuing) open(ctx context.Context) error {
 	}
 	lanes, err := tasks.Lanes(ctx, e.rdb)
 	if err == nil {
-		err = noteBatch(ctx, e.rdb, e.set.batch, e.set.by, e.set.reason, e.p.now())
+		producer := tasks.NewProducer(e.rdb, tasks.WithClock(e.p.now))
+		e.batch, err = producer.OpenBatch(ctx, tasks.BatchOptions{
+			Name: e.set.batch, By: e.set.by, Reason: e.set.reason, Inputs: e.set.inputs,
+		})
 	}
 	if err != nil {
 		_ = e.rdb.Close()
@@ -105,7 +106,6 @@ func (e *enqueuing) open(ctx context.Context) error {
 	for _, l := range lanes {
 		e.lanes[l.Name()] = l
 	}
-	e.producer = tasks.NewProducer(e.rdb, tasks.WithClock(e.p.now))
 	return nil
 }
 
@@ -172,18 +172,15 @@ func (e *enqueuing) read(ctx context.Context, source rowSource, jobs chan<- job,
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	var seq int64
 	for _, item := range held {
-		seq++
-		if !e.send(ctx, item, seq, jobs) {
+		if !e.send(ctx, item, jobs) {
 			return ctx.Err()
 		}
 	}
 	for err == nil {
 		var item input.Item
 		if item, err = source.Next(); err == nil {
-			seq++
-			if !e.send(ctx, item, seq, jobs) {
+			if !e.send(ctx, item, jobs) {
 				return ctx.Err()
 			}
 		}
@@ -215,7 +212,7 @@ func (e *enqueuing) decidePriority(ctx context.Context, source rowSource, priori
 }
 
 // send checks one row and hands it to a writer. It is false once the run is over.
-func (e *enqueuing) send(ctx context.Context, item input.Item, seq int64, jobs chan<- job) bool {
+func (e *enqueuing) send(ctx context.Context, item input.Item, jobs chan<- job) bool {
 	if ctx.Err() != nil {
 		return false
 	}
@@ -225,7 +222,6 @@ func (e *enqueuing) send(ctx context.Context, item input.Item, seq int64, jobs c
 	if !ok {
 		return true
 	}
-	r.Batch, r.Seq = e.set.batch, seq
 	select {
 	case jobs <- job{item, r, warnings}:
 		return true
@@ -281,11 +277,6 @@ func (e *enqueuing) write(ctx context.Context, j job, priority tasks.Priority) e
 	if e.lanes[lane].HasDefaultText {
 		j.warnings = without(j.warnings, tasks.NoText)
 	}
-	e.mu.Lock()
-	if res.RecallBy.After(e.latest) {
-		e.latest = res.RecallBy
-	}
-	e.mu.Unlock()
 	e.tally.result(e.set.batch, res, j.warnings)
 	e.console.step()
 	return nil
@@ -375,15 +366,16 @@ func (e *enqueuing) enqueue(ctx context.Context, r tasks.Recall, priority tasks.
 	for try := 0; ; try++ {
 		// What has been started is finished also after an interruption, so that the counts are true.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
-		res, err := e.producer.Enqueue(call, r, opts...)
+		res, err := e.batch.Enqueue(call, r, opts...)
 		cancel()
 		var refused *tasks.FieldError
 		if err == nil || errors.As(err, &refused) {
 			if e.outage.over() {
 				e.console.say("Redis answers again; going on")
 			}
-			return ownWrite(res, r, try), err
+			return res, err
 		}
+		r.Seq = res.Seq // what an earlier try has written, its answer lost, is then known as ours
 		if ctx.Err() != nil {
 			return res, err
 		}
@@ -410,14 +402,6 @@ func (e *enqueuing) enqueue(ctx context.Context, r tasks.Recall, priority tasks.
 	}
 }
 
-// ownWrite recognises a recall that an earlier try has written although its answer was lost: not a duplicate but ours.
-func ownWrite(res tasks.Result, r tasks.Recall, try int) tasks.Result {
-	if try > 0 && res.Status == tasks.Duplicate && res.Existing.Batch == r.Batch && res.Existing.Seq == r.Seq {
-		res.Status, res.Existing = tasks.Enqueued, tasks.Existing{}
-	}
-	return res
-}
-
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -432,8 +416,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // end says how the run went, and turns it into the exit code.
 func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error {
 	e.console.done()
-	e.keep(ctx)
 	code := e.tally.code()
+	if err := e.settle(ctx, complete); err != nil && runErr == nil {
+		runErr = err
+	}
 	if err := e.refusals.close(); err != nil {
 		runErr = errors.Join(runErr, err)
 	}
@@ -452,16 +438,21 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 	return e.close(code)
 }
 
-// keep sets how long the batch is kept. If Redis is away, the next run with this batch does it.
-func (e *enqueuing) keep(ctx context.Context) {
-	now := e.p.now()
-	latest := e.latest
-	if latest.IsZero() {
-		latest = now
-	}
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingWithin)
+// settle has the batch count what is not counted yet, and says which inputs were read to their ends.
+func (e *enqueuing) settle(ctx context.Context, complete bool) error {
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
 	defer cancel()
-	_ = keepBatch(call, e.rdb, e.set.batch, latest, now)
+	var err error
+	if complete {
+		err = e.batch.Done(call, e.set.inputs...)
+	}
+	if closeErr := e.batch.Close(call); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s; the recalls are in the queue, but the batch has not counted all of them: the same command again mends that", e.where, sayRedis(err))
+	}
+	return nil
 }
 
 // close prints the result, the closing line last.
@@ -548,6 +539,7 @@ func (p *program) enqueueFiles(cmd *cobra.Command, o *enqueueFlags) error {
 	if err != nil {
 		return err
 	}
+	set.inputs = files.names()
 	return p.enqueueRows(cmd.Context(), set, files)
 }
 
@@ -601,6 +593,14 @@ func (f *files) missingColumns() []error {
 		}
 	}
 	return errs
+}
+
+func (f *files) names() []string {
+	names := make([]string, len(f.readers))
+	for i, r := range f.readers {
+		names[i] = r.Name()
+	}
+	return names
 }
 
 func (f *files) Next() (input.Item, error) {

@@ -96,6 +96,7 @@ func flagOf(field string) string { return strings.ReplaceAll(field, "_", "-") }
 // settings are enqueueFlags, checked.
 type settings struct {
 	files         []string
+	inputs        []string // as the batch knows them
 	format        input.Format
 	columns       map[string]string // their name to our field
 	row           tasks.RowOptions

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/recallq/recallq/internal/redistest"
+	"github.com/recallq/recallq/tasks"
 )
 
 // safeBuffer can be read while the program writes.
@@ -109,6 +110,17 @@ func (s *session) says(text string) func() bool {
 	return func() bool { return strings.Contains(s.stderr.String(), text) }
 }
 
+// batchHas compares fields of the batch's hash.
+func (s *session) batchHas(name string, want map[string]string) {
+	s.t.Helper()
+	have := s.rdb.HGetAll(ctx, tasks.BatchKey(name)).Val()
+	for field, value := range want {
+		if have[field] != value {
+			s.t.Errorf("the batch's %s is %q, want %q", field, have[field], value)
+		}
+	}
+}
+
 var closing = regexp.MustCompile(`read (\d+) = enqueued (\d+) \+ duplicate (\d+) \+ expired (\d+) \+ invalid (\d+) \+ failed (\d+)\n$`)
 
 // counts are the numbers of the closing line, which it checks to add up.
@@ -164,6 +176,7 @@ func TestInterrupted(t *testing.T) {
 	if read != 10_000 || duplicate != enqueued || more+duplicate != 10_000 || again.queued() != 10_000 {
 		t.Errorf("after %d: read %d, enqueued %d, duplicate %d, in the queue %d", enqueued, read, more, duplicate, again.queued())
 	}
+	again.batchHas(m[1], map[string]string{"total": "10000", "duplicate": "0", "reading": "0", "inputs": "1"})
 	if !strings.Contains(again.stdout.String(), "still open in this batch") {
 		t.Errorf("the duplicates are not said to be in this batch: %q", again.stdout.String())
 	}
@@ -192,6 +205,7 @@ func TestRedisAwayForAWhile(t *testing.T) {
 	if read, _, _, _ := s.counts(); read != 10_000 || s.queued() != 10_000 {
 		t.Errorf("read %d, in the queue %d, want 10000", read, s.queued())
 	}
+	s.batchHas("b", map[string]string{"total": "10000", "duplicate": "0", "reading": "0"})
 }
 
 func TestRedisAwayForTooLong(t *testing.T) {
@@ -232,6 +246,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 	if read, _, _, _ := s.counts(); read != 10_000 || s.queued() != 10_000 {
 		t.Errorf("read %d, in the queue %d, want 10000", read, s.queued())
 	}
+	s.batchHas("b", map[string]string{"total": "10000", "duplicate": "0", "reading": "0"})
 }
 
 func TestRedisOutOfMemory(t *testing.T) {

@@ -223,7 +223,7 @@ func (p *program) statusTable(ctx context.Context, rdb redis.UniversalClient, s 
 	line("finished_at", s.FinishedAt)
 	line("batch", s.Batch)
 	if s.Batch != "" {
-		who, err := rdb.HMGet(ctx, batchKey(s.Batch), "created_by", "reason").Result()
+		who, err := rdb.HMGet(ctx, tasks.BatchKey(s.Batch), "created_by", "reason").Result()
 		if err != nil {
 			return failure(err)
 		}
