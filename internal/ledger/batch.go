@@ -238,6 +238,15 @@ func (l *Ledger) Cancelled(ctx context.Context) ([]string, error) {
 	return open, nil
 }
 
+// Cancellation says who has cancelled a batch and when; empty if nobody has.
+func (l *Ledger) Cancellation(ctx context.Context, batch string) (string, error) {
+	fields, err := l.rdb.HMGet(ctx, tasks.BatchKey(batch), fieldCancelledAt, fieldCancelledBy).Result()
+	if err != nil {
+		return "", fmt.Errorf("read the batch %s: %w", batch, err)
+	}
+	return cancellation(batch, fields), nil
+}
+
 // cancellation says who has cancelled a batch and when, from the fields of its hash; empty if nobody has.
 func cancellation(batch string, fields []any) string {
 	at, _ := fields[0].(string)

@@ -25,6 +25,8 @@ const (
 	newerWait = time.Minute
 	// brokenWait is how long a recall waits when Redis fails in the middle of it.
 	brokenWait = time.Second
+	// cancelWithin is how old the news about a batch may be when a call starts.
+	cancelWithin = 500 * time.Millisecond
 	// longestVisit bounds the waits in place of one recall together. It stays far below asynq's timeout for the task.
 	longestVisit = 2 * time.Minute
 )
@@ -43,8 +45,9 @@ type visit struct {
 	marks   map[string]string // of a task that this one was moved from
 	state   ledger.State
 	since   time.Time
-	called  bool // a call was made in this visit
-	renewal bool // the next call is the free one after a renewed signature
+	looked  time.Time // when the record was last read
+	called  bool      // a call was made in this visit
+	renewal bool      // the next call is the free one after a renewed signature
 	log     zerolog.Logger
 }
 
@@ -108,6 +111,7 @@ func (h *handler) newer(ctx context.Context, v *visit) error {
 
 // guard is the second step: no call after an outcome, none for a cancelled batch, and none when the window has closed.
 func (h *handler) guard(ctx context.Context, v *visit) (done bool, err error) {
+	v.looked = time.Now()
 	if v.state, err = h.ledger.LookIn(ctx, v.task, v.recall.Batch); err != nil {
 		return true, h.broken(v, err)
 	}
@@ -219,6 +223,9 @@ type made struct {
 // call is the fourth step: one request to the provider. It has a context of its own: asynq takes the task's away when Redis
 // is gone for longer than a lease, and a call that is under way had better be heard out.
 func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
+	if h.cancelled(ctx, v) {
+		return made{}
+	}
 	if h.Spec.AmbiguousNotFound && !v.state.Maybe {
 		started := v.state
 		started.Maybe = true
@@ -251,6 +258,16 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 	}
 	h.metrics.Call(h.Spec.Name, h.App, kind, time.Since(began))
 	return m
+}
+
+// cancelled reports whether the recall's batch may have been cancelled while the recall waited for its lane. The guard then
+// looks again.
+func (h *handler) cancelled(ctx context.Context, v *visit) bool {
+	if v.recall.Batch == "" || time.Since(v.looked) < cancelWithin {
+		return false
+	}
+	why, err := h.ledger.Cancellation(ctx, v.recall.Batch)
+	return err != nil || why != ""
 }
 
 // pickedUp notes how long a recall waited for its first call.
