@@ -39,8 +39,8 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// session is one run of the program inside the test, with a pipe for its standard input.
-type session struct {
+// running is one run of the program inside the test, with a pipe for its standard input.
+type running struct {
 	t              *testing.T
 	rdb            *redis.Client
 	stdin          *io.PipeWriter
@@ -49,9 +49,9 @@ type session struct {
 	code           chan int
 }
 
-func start(t *testing.T, addr string, patience time.Duration, args ...string) *session {
+func start(t *testing.T, addr string, patience time.Duration, args ...string) *running {
 	t.Helper()
-	s := &session{t: t, rdb: redis.NewClient(&redis.Options{Addr: addr}), code: make(chan int, 1)}
+	s := &running{t: t, rdb: redis.NewClient(&redis.Options{Addr: addr}), code: make(chan int, 1)}
 	t.Cleanup(func() { _ = s.rdb.Close() })
 	if err := publish(s.rdb, "engagelab:abroad"); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func start(t *testing.T, addr string, patience time.Duration, args ...string) *s
 }
 
 // feed writes ids to standard input. Once the program has ended nobody reads them, which is no fault.
-func (s *session) feed(from, to int) {
+func (s *running) feed(from, to int) {
 	var b strings.Builder
 	for n := from; n < to; n++ {
 		fmt.Fprintf(&b, "engagelab-message-%08d\n", n)
@@ -82,7 +82,7 @@ func (s *session) feed(from, to int) {
 	_, _ = io.WriteString(s.stdin, b.String())
 }
 
-func (s *session) exit() int {
+func (s *running) exit() int {
 	s.t.Helper()
 	select {
 	case code := <-s.code:
@@ -93,11 +93,11 @@ func (s *session) exit() int {
 	}
 }
 
-func (s *session) queued() int {
+func (s *running) queued() int {
 	return int(s.rdb.LLen(ctx, "asynq:{engagelab:abroad:bulk}:pending").Val())
 }
 
-func (s *session) until(what string, ok func() bool) {
+func (s *running) until(what string, ok func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -106,12 +106,12 @@ func (s *session) until(what string, ok func() bool) {
 	}
 }
 
-func (s *session) says(text string) func() bool {
+func (s *running) says(text string) func() bool {
 	return func() bool { return strings.Contains(s.stderr.String(), text) }
 }
 
 // batchHas compares fields of the batch's hash.
-func (s *session) batchHas(name string, want map[string]string) {
+func (s *running) batchHas(name string, want map[string]string) {
 	s.t.Helper()
 	have := s.rdb.HGetAll(ctx, tasks.BatchKey(name)).Val()
 	for field, value := range want {
@@ -124,7 +124,7 @@ func (s *session) batchHas(name string, want map[string]string) {
 var closing = regexp.MustCompile(`read (\d+) = enqueued (\d+) \+ duplicate (\d+) \+ expired (\d+) \+ invalid (\d+) \+ failed (\d+)\n$`)
 
 // counts are the numbers of the closing line, which it checks to add up.
-func (s *session) counts() (read, enqueued, duplicate, failed int) {
+func (s *running) counts() (read, enqueued, duplicate, failed int) {
 	s.t.Helper()
 	m := closing.FindStringSubmatch(s.stdout.String())
 	if m == nil {
