@@ -324,17 +324,20 @@ func (s *site) callsOf() map[string]int {
 
 func push(i int) tasks.Recall {
 	return tasks.Recall{
-		Provider: "timpush", App: "chat", MessageID: fmt.Sprintf("%08x_537ed82a_%x", time.Now().Add(-time.Minute).Unix(), i),
+		Provider: "timpush", App: "chat", MessageID: fmt.Sprintf("%08x_537ed82a_%x", base.Unix(), i),
 		OfflinePushTitle: "Recalled",
 	}
 }
 
+// base is when all messages of a test run were sent: ids must not change within it.
+var base = time.Now().Add(-time.Minute)
+
 func ums(i int) tasks.Recall {
-	return tasks.Recall{Provider: "jiguang", App: "news", MessageID: fmt.Sprintf("v:1t:%dp:%dn:1", time.Now().Add(-time.Minute).Unix(), i)}
+	return tasks.Recall{Provider: "jiguang", App: "news", MessageID: fmt.Sprintf("v:1t:%dp:%dn:1", base.Unix(), i)}
 }
 
 func chat(i int) tasks.Recall {
 	return tasks.Recall{
-		Provider: "timchat", App: "chat", MessageID: fmt.Sprintf("%d_1_%d", i, time.Now().Add(-time.Minute).Unix()), From: "service", To: fmt.Sprint("user", i),
+		Provider: "timchat", App: "chat", MessageID: fmt.Sprintf("%d_1_%d", i, base.Unix()), From: "service", To: fmt.Sprint("user", i),
 	}
 }

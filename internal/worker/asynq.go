@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -34,9 +35,13 @@ func archived(outcome, reason string) error {
 	return &verdict{text: archivedText(outcome, reason), final: true}
 }
 
+// archivedText is what people read in asynqmon: the outcome and the reason, which may begin with the same word.
 func archivedText(outcome, reason string) string {
-	if reason == "" {
+	switch {
+	case reason == "":
 		return outcome
+	case strings.HasPrefix(reason, outcome):
+		return reason
 	}
 	return outcome + ": " + reason
 }
