@@ -33,7 +33,7 @@ type Dequeuer struct {
 	wake chan struct{} // holds a token when something may have come
 
 	tickets tickets
-	swept   []string // cancelled batches that were looked for already; the sweep's own
+	swept   map[string]time.Time // when cancelled batches were last looked for; the sweep's own
 }
 
 // NewDequeuer returns the client for the server of one queue of a lane. Once stop is closed nothing more is taken from it.

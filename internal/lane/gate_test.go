@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -485,6 +486,22 @@ func TestTheSweepReadsPayloadsAsTheyAreWritten(t *testing.T) {
 	if got := sweep("wrong"); len(got) != 0 {
 		t.Fatalf("found %v, want none: that batch was looked for", got)
 	}
+
+	// A retry of a batch that is cancelled is brought forward.
+	waiting := enqueue("waiting", "stopped", time.Hour)
+	_, _ = w.mr.Lpop("asynq:{timpush:chat:bulk}:pending")
+	_, _ = w.mr.ZAdd("asynq:{timpush:chat:bulk}:retry", float64(w.now.Add(time.Hour).Unix()), waiting)
+	w.mr.HSet("asynq:{timpush:chat:bulk}:t:"+waiting, "state", "retry")
+	if got := sweep("wrong", "stopped"); !slices.Contains(got, waiting) {
+		t.Fatalf("found %v, want %s", got, waiting)
+	}
+	if state := w.mr.HGet("asynq:{timpush:chat:bulk}:t:"+waiting, "state"); state != "pending" {
+		t.Errorf("state %q, want pending", state)
+	}
+	if w.mr.Exists("asynq:{timpush:chat:bulk}:retry") {
+		t.Error("the recall is still in the retry set")
+	}
+	w.mr.RPop("asynq:{timpush:chat:bulk}:pending")
 	if ids := pending(); len(ids) != 2*sweepChunk+1 || ids[len(ids)-1] != mistaken {
 		t.Fatalf("%d wait, the last is %v", len(ids), ids[len(ids)-1])
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -18,12 +19,16 @@ import (
 //go:embed sweep.lua
 var sweepSource string
 
+//go:embed sweep_retry.lua
+var sweepRetrySource string
+
 //go:embed take.lua
 var takeSource string
 
 var (
-	sweepScript = redis.NewScript(sweepSource)
-	takeScript  = redis.NewScript(takeSource)
+	sweepScript      = redis.NewScript(sweepSource)
+	sweepRetryScript = redis.NewScript(sweepRetrySource)
+	takeScript       = redis.NewScript(takeSource)
 	// turnScript gives one process the turn to sweep: KEYS[1] the lane's hash, ARGV[1] the field, ARGV[2] how long a turn is, ms.
 	turnScript = redis.NewScript(`
 local t = redis.call('TIME')
@@ -37,6 +42,7 @@ return now`)
 const (
 	sweepTurn  = 8 * time.Second // how long after one process's look the next may look
 	sweepChunk = 500             // recalls looked at in one step, so that Redis is never kept for long
+	sweepAgain = 30 * time.Second
 	sweepPause = 20 * time.Millisecond
 	// sweepLag is how much later than the time told the look is made, so that producers that wrote just then are through.
 	sweepLag = 2 * time.Second
@@ -60,32 +66,48 @@ func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
 	if err != nil {
 		return 0, wrapSweep(d.queue, err)
 	}
-	if due == 0 && !d.news(cancelled) {
+	if due == 0 && !d.news(cancelled, at) {
 		return 0, nil
 	}
 	found, err := d.look(ctx, at, cancelled)
 	if err != nil {
 		return found, wrapSweep(d.queue, err)
 	}
-	d.swept = slices.Clone(cancelled)
+	d.swept = map[string]time.Time{}
+	for _, batch := range cancelled {
+		d.swept[batch] = at
+	}
 	return found, wrapSweep(d.queue, d.ZRemRangeByScore(ctx, tasks.DueKey(d.queue), "-inf", until).Err())
 }
 
-// news reports whether there is a cancelled batch that was not looked for yet.
-func (d *Dequeuer) news(cancelled []string) bool {
-	return slices.ContainsFunc(cancelled, func(batch string) bool { return !slices.Contains(d.swept, batch) })
+// news reports whether there is a cancelled batch that was not looked for yet, or not for a while: what is enqueued, or put
+// back, while its batch is being cancelled is missed by the first look.
+func (d *Dequeuer) news(cancelled []string, now time.Time) bool {
+	return slices.ContainsFunc(cancelled, func(batch string) bool { return now.Sub(d.swept[batch]) >= sweepAgain })
 }
 
-// look goes through the whole pending list, in steps.
+// look goes through what waits: the retries for cancelled batches, and the whole pending list.
 func (d *Dequeuer) look(ctx context.Context, now time.Time, cancelled []string) (found int, err error) {
-	args := []any{0, sweepChunk, "asynq:{" + d.queue + "}:t:", now.UTC().Format(payloadTime)}
+	retries := strings.TrimSuffix(d.keys[0], "pending") + "retry"
+	prefix := strings.TrimSuffix(d.keys[0], "pending") + "t:"
+	if d.news(cancelled, now) {
+		found, err = d.steps(ctx, sweepRetryScript, []string{retries, d.keys[0]}, cancelled, prefix, now.UnixNano())
+		if err != nil {
+			return found, err
+		}
+	}
+	more, err := d.steps(ctx, sweepScript, d.keys[:1], cancelled, prefix, now.UTC().Format(payloadTime))
+	return found + more, err
+}
+
+// steps goes through one list with a script that looks at a part of it, and gives a ticket for each recall found.
+func (d *Dequeuer) steps(ctx context.Context, script *redis.Script, keys, cancelled []string, args ...any) (found int, err error) {
 	for _, batch := range cancelled {
 		args = append(args, batch)
 	}
 	seen := map[string]bool{} // what was moved to the end is met there again
 	for position := 0; ; {
-		args[0] = position
-		reply, err := sweepScript.Run(ctx, d.UniversalClient, d.keys[:1], args...).Slice()
+		reply, err := script.Run(ctx, d.UniversalClient, keys, append([]any{position, sweepChunk}, args...)...).Slice()
 		if err != nil {
 			return found, err
 		}

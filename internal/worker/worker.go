@@ -262,24 +262,40 @@ func (w *Worker) housekeeping() {
 		case <-sweep.C:
 			w.sweep(ctx)
 		case now := <-trim.C:
-			if err := w.ledger.Trim(ctx, now); err != nil {
-				w.opt.Log.Debug().Err(err).Msg("the outcomes were not trimmed")
-			}
+			w.tidy(ctx, now)
 		}
 		cancel()
 	}
 }
 
-// sweep ends what is too late, also behind closed lanes.
-func (w *Worker) sweep(ctx context.Context) {
+// tidy removes what is kept no longer.
+func (w *Worker) tidy(ctx context.Context, now time.Time) {
+	errs := []error{w.ledger.Trim(ctx, now), w.ledger.Tidy(ctx)}
 	for _, s := range w.stations {
 		for _, srv := range s.servers {
-			n, err := srv.dequeuer.Sweep(ctx, nil)
+			_, err := w.ledger.Prune(ctx, srv.dequeuer.Queue(), now)
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		w.opt.Log.Debug().Err(err).Msg("old entries were not removed")
+	}
+}
+
+// sweep ends what is too late or cancelled, also behind closed lanes.
+func (w *Worker) sweep(ctx context.Context) {
+	cancelled, err := w.ledger.Cancelled(ctx)
+	if err != nil {
+		w.opt.Log.Debug().Err(err).Msg("nobody looked for recalls of cancelled batches")
+	}
+	for _, s := range w.stations {
+		for _, srv := range s.servers {
+			n, err := srv.dequeuer.Sweep(ctx, cancelled)
 			if err != nil {
 				s.log.Debug().Err(err).Msg("nobody looked for recalls that are too late")
 			}
 			if n > 0 {
-				s.log.Info().Str("queue", srv.dequeuer.Queue()).Int("recalls", n).Msg("recalls whose window has closed are ended")
+				s.log.Info().Str("queue", srv.dequeuer.Queue()).Int("recalls", n).Msg("recalls that are too late or cancelled are ended")
 			}
 		}
 	}
