@@ -1,11 +1,17 @@
 package recallq_test
 
 import (
+	"bytes"
+	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/recallq/recallq/internal/config"
 	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/providers/providertest/simulator"
 	"github.com/recallq/recallq/retry"
 	"github.com/recallq/recallq/tasks"
 )
@@ -111,6 +117,39 @@ func TestTheReadmeShowsTheDemoOfEachProvider(t *testing.T) {
 	for _, name := range providers.Names() {
 		if !strings.Contains(string(text), "\n"+name+strings.Repeat(" ", len(providers.EngageLab)-len(name))+"  ok  ") {
 			t.Errorf("README.md shows no recall of %s in the demo's output", name)
+		}
+	}
+}
+
+func TestTheDemoProfileHasTheSimulatorsAccounts(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("recallq.demo.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	password := filepath.Join(dir, "ui-password")
+	file := filepath.Join(dir, "recallq.yaml")
+	text = bytes.Replace(text, []byte("/run/secrets/ui-password"), []byte(password), 1)
+	if err := errors.Join(os.WriteFile(password, []byte("secret"), 0o600), os.WriteFile(file, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(file, func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Apps) != len(providers.Names()) {
+		t.Errorf("%d apps, want one of each of the %d providers", len(cfg.Apps), len(providers.Names()))
+	}
+	for _, app := range cfg.Apps {
+		known := slices.ContainsFunc(simulator.SampleAccounts(), func(a simulator.Account) bool {
+			return a.Account == app.Settings.Account() && slices.Contains(app.Settings.Secrets(), a.Secret)
+		})
+		if !known {
+			t.Errorf("%s has an account or a secret that the simulator does not know", app.Lane())
+		}
+		if !app.Simulated {
+			t.Errorf("%s would call the vendor", app.Lane())
 		}
 	}
 }
