@@ -64,7 +64,10 @@ func (w *world) goes(l *Lane, ask Ask) *Pass {
 	if a.verdict != "go" {
 		w.t.Fatalf("verdict %s (%s) until %v, want go", a.verdict, a.reason, a.until.Sub(w.now))
 	}
-	return &Pass{ID: id, Began: a.now, Probe: a.probe, SucceededAt: a.succeededAt, asked: time.Now()}
+	return &Pass{
+		ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
+		asked: time.Now(), limited: len(a.terms.limits) > 0,
+	}
 }
 
 func (w *world) waits(l *Lane, ask Ask, reason string, want time.Duration) {
@@ -285,7 +288,7 @@ func TestAHoldBindsOnlyTheCredentialsItWasSeenWith(t *testing.T) {
 	a := w.process("a")
 	w.settle(a, w.goes(a, Ask{}), refused)
 	mended := w.process("b")
-	mended.opt.Fingerprint = "f2"
+	mended.Change("f2", nil)
 	if p := w.goes(mended, Ask{}); p.Probe {
 		t.Error("new credentials are probed, want them tried at once")
 	}
@@ -505,4 +508,16 @@ func TestTheSweepReadsPayloadsAsTheyAreWritten(t *testing.T) {
 	if ids := pending(); len(ids) != 2*sweepChunk+1 || ids[len(ids)-1] != mistaken {
 		t.Fatalf("%d wait, the last is %v", len(ids), ids[len(ids)-1])
 	}
+}
+
+func TestACallIsSettledByTheTermsItWasLetThroughWith(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a", perSecond)
+	p := w.goes(a, Ask{})
+	a.Change("f2", nil)
+	w.settle(a, p, refused)
+	w.goes(a, Ask{}) // the new credentials are tried at once, and no limit is left
+	old := w.process("b", perSecond)
+	w.waits(old, Ask{}, "credentials", 30*time.Second)
 }

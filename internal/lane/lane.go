@@ -78,6 +78,7 @@ type Lane struct {
 	opt   Options
 	rdb   redis.UniversalClient
 	keys  []string
+	terms atomic.Pointer[terms]
 	calls atomic.Int64
 	skew  atomic.Int64 // Redis's clock minus ours, in nanoseconds
 
@@ -87,16 +88,30 @@ type Lane struct {
 	change chan struct{} // closed and replaced when the lane may have changed
 }
 
+// terms are what a reload of the configuration may change.
+type terms struct {
+	fingerprint string
+	limits      []providers.Limit
+}
+
 // New returns the lane. It does not talk to Redis yet.
 func New(rdb redis.UniversalClient, opt Options) *Lane {
 	base := "recallq:lane:{" + opt.Provider + ":" + opt.App + "}"
 	urgent := "asynq:{" + tasks.Queue(opt.Provider, opt.App, tasks.Urgent) + "}"
-	return &Lane{
+	l := &Lane{
 		opt:    opt,
 		rdb:    rdb,
 		keys:   []string{base, base + ":flight", base + ":calls", urgent + ":pending", urgent + ":paused"},
 		change: make(chan struct{}),
 	}
+	l.terms.Store(&terms{opt.Fingerprint, opt.Limits})
+	return l
+}
+
+// Change replaces the credentials' fingerprint and the limits. Calls under way are settled by those they were let through with.
+func (l *Lane) Change(fingerprint string, limits []providers.Limit) {
+	l.terms.Store(&terms{fingerprint, limits})
+	l.Wake()
 }
 
 // Name is provider:app.
@@ -113,11 +128,14 @@ type Ask struct {
 type Pass struct {
 	ID    string
 	Began time.Time // Redis's clock
-	Probe bool      // the lane is held, and this call finds out whether it still has to be
+	// Fingerprint is that of the credentials which the call has to be made with.
+	Fingerprint string
+	Probe       bool // the lane is held, and this call finds out whether it still has to be
 	// SucceededAt is when a recall of this lane last succeeded with these credentials; zero: never.
 	SucceededAt time.Time
 
-	asked time.Time // our clock
+	asked   time.Time // our clock
+	limited bool
 }
 
 // Stale reports whether so much time has gone by since the pass was asked for that the call must not start on it: the process
@@ -155,7 +173,10 @@ func (l *Lane) Enter(ctx context.Context, stop <-chan struct{}, ask Ask) (*Pass,
 			return nil, ErrWindowClosed
 		case "go":
 			l.note(a.until, ReasonLimit, a.now)
-			return &Pass{ID: id, Began: a.now, Probe: a.probe, SucceededAt: a.succeededAt, asked: asked}, nil
+			return &Pass{
+				ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
+				asked: asked, limited: len(a.terms.limits) > 0,
+			}, nil
 		}
 		l.note(a.until, a.reason, a.now)
 		wait := a.until.Sub(a.now)
@@ -186,14 +207,15 @@ type answer struct {
 	verdict, reason         string
 	now, until, succeededAt time.Time // Redis's clock
 	probe                   bool
+	terms                   *terms
 }
 
 // begin runs begin.lua; once more if the calendar day that it was given is not Redis's.
 func (l *Lane) begin(ctx context.Context, id string, ask Ask, lease time.Duration) (answer, error) {
-	now := l.now()
+	now, terms := l.now(), l.terms.Load()
 	for {
-		limits, keep := encodeLimits(l.opt.Limits, now)
-		args := []any{id, millis(ask.RecallBy), flag(ask.Urgent), l.opt.Fingerprint, lease.Milliseconds(), keep.Milliseconds(), ask.Dequeuer}
+		limits, keep := encodeLimits(terms.limits, now)
+		args := []any{id, millis(ask.RecallBy), flag(ask.Urgent), terms.fingerprint, lease.Milliseconds(), keep.Milliseconds(), ask.Dequeuer}
 		reply, err := beginScript.Run(ctx, l.rdb, l.keys, append(args, limits...)...).Slice()
 		if err != nil {
 			return answer{}, fmt.Errorf("ask the lane %s for a slot: %w", l.Name(), err)
@@ -205,6 +227,7 @@ func (l *Lane) begin(ctx context.Context, id string, ask Ask, lease time.Duratio
 			reason:      reply[3].(string),
 			probe:       reply[4].(int64) == 1,
 			succeededAt: fromMillis(reply[5].(int64)),
+			terms:       terms,
 		}
 		l.skew.Store(int64(time.Until(a.now)))
 		if a.verdict != "day" {
@@ -270,7 +293,7 @@ type Change struct {
 func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error) {
 	wait := s.Lane.Wait
 	args := []any{
-		p.ID, string(s.Class), l.opt.Fingerprint, flag(s.Written), flag(len(l.opt.Limits) > 0), millis(p.Began),
+		p.ID, string(s.Class), p.Fingerprint, flag(s.Written), flag(p.limited), millis(p.Began),
 		wait.First.Milliseconds(), wait.Max.Milliseconds(), flag(s.Lane.Exact), string(s.Class), providers.Line(s.Says, providers.MaxMessage),
 		s.Lane.After, flag(s.Lane.Close == retry.Open),
 	}
@@ -299,7 +322,7 @@ func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error
 
 // Throttle closes the lane because the vendor throttled another API of the same account.
 func (l *Lane) Throttle(ctx context.Context, want retry.Lane) error {
-	p := &Pass{ID: l.opt.Instance + ":account", Began: l.now()}
+	p := &Pass{ID: l.opt.Instance + ":account", Began: l.now(), Fingerprint: l.terms.Load().fingerprint}
 	_, err := l.Settle(ctx, p, Settlement{Class: Throttled, Lane: want})
 	return err
 }
@@ -314,7 +337,7 @@ type Hold struct {
 
 // Hold reads from Redis whether the lane is held.
 func (l *Lane) Hold(ctx context.Context) (Hold, error) {
-	values, err := l.rdb.HMGet(ctx, l.keys[0], "hold:any", "hold:"+l.opt.Fingerprint).Result()
+	values, err := l.rdb.HMGet(ctx, l.keys[0], "hold:any", "hold:"+l.terms.Load().fingerprint).Result()
 	if err != nil {
 		return Hold{}, fmt.Errorf("read the hold of the lane %s: %w", l.Name(), err)
 	}
@@ -369,6 +392,9 @@ func (l *Lane) changed() <-chan struct{} {
 
 // now is Redis's clock, as last heard.
 func (l *Lane) now() time.Time { return time.Now().Add(time.Duration(l.skew.Load())) }
+
+// SetClock tells what Redis's clock says now.
+func (l *Lane) SetClock(now time.Time) { l.skew.Store(int64(time.Until(now))) }
 
 // Now is Redis's clock as this process last heard it.
 func (l *Lane) Now() time.Time { return l.now() }

@@ -178,7 +178,7 @@ func (l *Lane) Backlog(ctx context.Context) (Backlog, error) {
 			b.NextExpiry = at
 		}
 	}
-	b.Takes = Takes(l.opt.Limits, b.Tasks)
+	b.Takes = Takes(l.terms.Load().limits, b.Tasks)
 	return b, nil
 }
 

@@ -234,7 +234,8 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 			return made{}
 		}
 	}
-	if pass.Stale() {
+	account := h.account.Load()
+	if pass.Stale() || pass.Fingerprint != account.Fingerprint {
 		h.unmark(ctx, v)
 		return made{}
 	}
@@ -249,7 +250,7 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 	req := v.recall.Request()
 	req.CorrelationID = v.task.ID
 	began := time.Now()
-	receipt, err := h.Provider.Recall(callCtx, req)
+	receipt, err := account.Provider.Recall(callCtx, req)
 	m.receipt, m.fault = receipt, providers.AsFault(err)
 	m.written = written.Load()
 	kind := metrics.Success

@@ -60,7 +60,10 @@ type Options struct {
 	Instance  string        // tells this process from all others
 	Retention time.Duration // how long ended tasks are kept
 	Metrics   *metrics.Metrics
-	Log       zerolog.Logger
+	// Refresh reads the secrets of a held lane again, where they stand in files. It returns nil if they are the same. A nil
+	// Refresh means that there are none.
+	Refresh func(provider, app string) (*Lane, error)
+	Log     zerolog.Logger
 }
 
 // Worker serves lanes. It is made by New, started once and stopped once.
@@ -76,7 +79,8 @@ type Worker struct {
 
 // station is all that is one lane's own.
 type station struct {
-	Lane
+	Lane      // as it was at the start; what a reload may change is in account
+	account   atomic.Pointer[Lane]
 	lane      *lane.Lane
 	siblings  []*lane.Lane
 	ledger    *ledger.Ledger
@@ -138,6 +142,7 @@ func (w *Worker) newStation(l Lane) *station {
 		stop:      w.stop,
 		leave:     w.leave,
 	}
+	s.account.Store(&l)
 	s.hold.Store(&lane.Hold{})
 	s.servers = []*server{
 		w.newServer(s, tasks.Urgent, max(minUrgent, l.Concurrency/4)),
@@ -207,7 +212,7 @@ func (w *Worker) Stop() {
 	wg.Wait()
 	w.wg.Wait()
 	for _, s := range w.stations {
-		s.Provider.Close()
+		s.account.Load().Provider.Close()
 	}
 }
 
@@ -259,6 +264,7 @@ func (w *Worker) housekeeping() {
 			if err := w.publish(ctx); err != nil {
 				w.opt.Log.Debug().Err(err).Msg("the lanes were not published")
 			}
+			w.refresh()
 		case <-sweep.C:
 			w.sweep(ctx)
 		case now := <-trim.C:
@@ -303,8 +309,13 @@ func (w *Worker) sweep(ctx context.Context) {
 
 // publish tells producers, the command line and the metrics how the lanes stand, without secrets.
 func (w *Worker) publish(ctx context.Context) error {
+	now, err := w.opt.Redis.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("ask Redis for the time: %w", err)
+	}
 	var errs []error
 	for _, s := range w.stations {
+		s.lane.SetClock(now)
 		errs = append(errs, s.publish(ctx))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -330,9 +341,10 @@ func (s *station) publish(ctx context.Context) error {
 	}
 	s.metrics.SetNextExpiry(s.Spec.Name, s.App, next)
 	s.metrics.LaneHeld(s.Spec.Name, s.App, hold.Reason, hold.Reason != "")
+	account := s.account.Load()
 	return tasks.PublishLane(ctx, s.redis, tasks.Lane{
-		Provider: s.Spec.Name, App: s.App, Window: s.Window, Limits: s.Limits,
-		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: s.Simulated, HasDefaultText: s.HasDefaultText,
+		Provider: s.Spec.Name, App: s.App, Window: account.Window, Limits: account.Limits,
+		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: account.Simulated, HasDefaultText: account.HasDefaultText,
 		Retention: s.retention, LastSeen: s.lane.Now(),
 	})
 }

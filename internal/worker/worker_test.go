@@ -391,6 +391,56 @@ func TestARecallInTheWrongQueueIsRejected(t *testing.T) {
 	}
 }
 
+func TestNewCredentialsAreTriedAtOnceAndWorkGoesOn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.TIMPush, nil)
+	b.vendor.answers("m", refused, refused)
+	mended := newVendor()
+	asked := 0
+	w := New(Options{
+		Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b),
+		Refresh: func(provider, app string) (*Lane, error) {
+			asked++
+			next := b.lane
+			next.Provider, next.Fingerprint = mended, "f2"
+			return &next, nil
+		},
+	})
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	b.enqueue("m", time.Now())
+	<-b.vendor.called
+	b.until(func() bool { return w.stations[0].hold.Load().Reason == "credentials" })
+	w.refresh()
+	if e := b.outcomes(1)["m"]; e["outcome"] != "recalled" {
+		t.Errorf("entry %v", e)
+	}
+	if n := mended.count("m"); n != 1 || asked != 1 {
+		t.Errorf("%d calls with the new credentials, read %d times", n, asked)
+	}
+}
+
+func TestAReloadChangesWhatItCanAndNamesWhatItCannot(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.TIMPush, nil)
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b)})
+	other := b.lane
+	other.App = "other"
+	if changed, restart := w.Reload([]Lane{b.lane, other}); len(changed) != 0 || fmt.Sprint(restart) != "[timpush:other is new]" {
+		t.Errorf("changed %v, restart %v", changed, restart)
+	}
+	next := b.lane
+	next.Limits, next.Timeout = []providers.Limit{{Calls: 5, Per: time.Second}}, 3*time.Second
+	if changed, restart := w.Reload([]Lane{next}); fmt.Sprint(changed) != "[timpush:app]" || fmt.Sprint(restart) != "[timpush:app has another timeout or concurrency]" {
+		t.Errorf("changed %v, restart %v", changed, restart)
+	}
+	if changed, restart := w.Reload(nil); len(changed) != 0 || fmt.Sprint(restart) != "[timpush:app is gone]" {
+		t.Errorf("changed %v, restart %v", changed, restart)
+	}
+}
+
 func TestAPayloadOfANewerVersionWaits(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, providers.TIMPush, nil)
