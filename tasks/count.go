@@ -58,7 +58,8 @@ type Count struct {
 	RecallBy time.Time
 }
 
-// letters are the bytes that stand for what a recall counts as; a zero byte stands for nothing yet.
+// letters are the bytes that stand for what a recall counts as. A zero byte stands for nothing yet, and x for a number whose
+// row was enqueued again under another one.
 var letters = map[string]string{
 	"": "-", Open: "o", Recalled: "r", AlreadyRecalled: "a", Expired: "e", NotFound: "n", Rejected: "j", Cancelled: "c", Duplicate: "d",
 }
@@ -85,8 +86,8 @@ local function at(seq)
 end
 local function put(seq, old, new)
 	if old then delta[old] = (delta[old] or 0) - 1; total = total - 1 end
-	if new then delta[new] = (delta[new] or 0) + 1; total = total + 1 end
-	redis.call("SETRANGE", bytes, seq, new or "\0")
+	if new ~= "x" then delta[new] = (delta[new] or 0) + 1; total = total + 1 end
+	redis.call("SETRANGE", bytes, seq, new)
 end
 local function index(id, seq)
 	redis.call("HSET", ids, id, seq)
@@ -107,11 +108,13 @@ local function count(seq, what, id, reopened, failure)
 		else
 			seq = known
 		end
+	elseif at(seq) == "x" then
+		return -- late news of a row that was enqueued again meanwhile
 	elseif known and known ~= seq then
 		local before = at(known)
 		if succeeded(before) then return end
 		if before then
-			put(known, before, nil)
+			put(known, before, "x")
 			redis.call("HDEL", failures, known)
 		end
 		index(id, seq)

@@ -83,6 +83,7 @@ type model struct {
 	sentAt    time.Time
 	tasks     map[string]*task              // by message id
 	batches   map[string]map[string]counted // by name and message id
+	replaced  map[string][]int64            // numbers that others have taken the place of, by batch and message id
 	cancelled map[string]bool
 	log       []string
 }
@@ -102,6 +103,7 @@ func newModel(t *testing.T, rdb *redis.Client, seed uint64) *model {
 	return &model{
 		t: t, rdb: rdb, rnd: rand.New(rand.NewPCG(seed, 1)), ledger: New(rdb), producer: tasks.NewProducer(rdb),
 		sentAt: time.Now().Truncate(time.Second), tasks: map[string]*task{}, batches: map[string]map[string]counted{}, cancelled: map[string]bool{},
+		replaced: map[string][]int64{},
 	}
 }
 
@@ -161,13 +163,22 @@ func (m *model) expect(name, id string, priority tasks.Priority, res tasks.Resul
 	switch {
 	case k.batch != name:
 		if !tasks.Succeeded(have.as) {
-			m.batches[name][id] = counted{as: tasks.Duplicate}
+			m.batches[name][id] = counted{tasks.Duplicate, have.seq}
 		}
+	case tasks.Succeeded(have.as):
 	case tasks.Succeeded(k.outcome):
-		m.batches[name][id] = counted{k.outcome, k.seq}
+		m.set(name, id, k.outcome, k.seq)
 	case have.seq != k.seq || have.as == "":
-		m.batches[name][id] = counted{tasks.Open, k.seq}
+		m.set(name, id, tasks.Open, k.seq)
 	}
+}
+
+// set has a recall count as something, perhaps under a new number.
+func (m *model) set(name, id, as string, seq int64) {
+	if old := m.batches[name][id].seq; old != 0 && old != seq {
+		m.replaced[name+" "+id] = append(m.replaced[name+" "+id], old)
+	}
+	m.batches[name][id] = counted{as, seq}
 }
 
 // put is what the queue makes of a row.
@@ -176,7 +187,7 @@ func (m *model) put(name, id string, priority tasks.Priority, res tasks.Result) 
 	switch {
 	case k != nil && k.failed():
 		if k.outcome != "" && !tasks.Succeeded(m.batches[k.batch][id].as) {
-			m.batches[k.batch][id] = counted{k.outcome, k.seq} // if nobody had counted it
+			m.set(k.batch, id, k.outcome, k.seq) // if nobody had counted it
 		}
 	case k != nil:
 		bulk := k.Queue == tasks.Queue(providers.Jiguang, "app", tasks.Bulk)
@@ -256,7 +267,7 @@ func (m *model) work(id string, writes int) {
 		m.must(m.ledger.Reopen(ctx, k.Task, r))
 		k.outcome, k.rerun = "", false
 		if !tasks.Succeeded(m.batches[k.batch][id].as) {
-			m.batches[k.batch][id] = counted{tasks.Open, k.seq}
+			m.set(k.batch, id, tasks.Open, k.seq)
 		}
 	case k.outcome != "":
 		outcome = k.outcome
@@ -302,7 +313,7 @@ func (m *model) record(k *task, id string, e Entry, writes int) {
 	}
 	k.outcome = e.Outcome.Outcome
 	if writes > 1 && !tasks.Succeeded(m.batches[k.batch][id].as) {
-		m.batches[k.batch][id] = counted{k.outcome, k.seq}
+		m.set(k.batch, id, k.outcome, k.seq)
 	}
 }
 
@@ -375,6 +386,43 @@ func (m *model) prune() {
 	}
 }
 
+// count is what comes late from an enqueuer: a recall that was enqueued is counted as open after a worker has counted it.
+func (m *model) count(id string) {
+	k := m.tasks[id]
+	if k == nil {
+		return
+	}
+	m.note("count %s of %s as open", id, k.batch)
+	c := tasks.Count{Seq: k.seq, ID: k.ID, As: tasks.Open, RecallBy: m.sentAt.Add(24 * time.Hour)}
+	_, err := tasks.CountIn(m.t.Context(), m.rdb, k.batch, c)
+	m.must(err)
+	if have := m.batches[k.batch][id]; !tasks.Succeeded(have.as) && have.seq != k.seq {
+		m.set(k.batch, id, tasks.Open, k.seq)
+	}
+	// So does what an earlier number of the same row has left behind.
+	for _, seq := range m.replaced[k.batch+" "+id] {
+		c.Seq = seq
+		_, err := tasks.CountIn(m.t.Context(), m.rdb, k.batch, c)
+		m.must(err)
+	}
+}
+
+// forget is the end of a completed task's retention, for a recall that its batch knows by its id as well: one that had
+// failed before, or was moved.
+func (m *model) forget(id string) {
+	k := m.tasks[id]
+	if k == nil || k.state != "completed" || !tasks.Succeeded(m.batches[k.batch][id].as) {
+		return
+	}
+	ctx := m.t.Context()
+	_, err := tasks.CountIn(ctx, m.rdb, k.batch, tasks.Count{Seq: k.seq, ID: k.ID})
+	m.must(err)
+	m.note("forget %s", id)
+	m.must(m.rdb.ZRem(ctx, k.queueKey("completed"), k.ID).Err())
+	m.must(m.rdb.Del(ctx, k.key()).Err())
+	delete(m.tasks, id)
+}
+
 func (m *model) step() {
 	name := modelBatches[m.rnd.IntN(len(modelBatches))]
 	id := strconv.Itoa(m.rnd.IntN(modelRecalls))
@@ -390,8 +438,12 @@ func (m *model) step() {
 		m.die(name, priority, id)
 	case n < 82:
 		m.work(id, m.rnd.IntN(6))
-	case n < 88:
+	case n < 85:
 		m.runAgain(id)
+	case n < 87:
+		m.count(id)
+	case n < 88:
+		m.forget(id)
 	case n < 91:
 		m.cancel(name)
 	case n < 97:
