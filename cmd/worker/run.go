@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -56,6 +57,7 @@ const help = `worker carries out the recalls that producers have put into Redis,
 until it is stopped. It serves asynqmon, a page on the queues, beside it.
 
   SIGTERM or SIGINT takes no more work, lets calls in flight finish and hands back the rest; a second one stops now.
+  SIGHUP reads the configuration again: credentials, limits, windows and texts change while work goes on.
   Exit status: 0 after a clean stop, 1 on a failure, 2 if the command line or the configuration is wrong.`
 
 const examples = `  worker --demo                            see it work: needs nothing installed and no configuration
@@ -134,7 +136,7 @@ func start(o options, lookup env, signals <-chan os.Signal, stdout, stderr io.Wr
 	if o.check {
 		return check(cfg, o.call, stdout)
 	}
-	return serve(cfg, log, signals)
+	return serve(cfg, lookup, log, signals)
 }
 
 func (o options) validate() error {
@@ -150,7 +152,7 @@ func (o options) validate() error {
 }
 
 // serve runs the worker and its page until a signal comes.
-func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) error {
+func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os.Signal) error {
 	rdb, err := redisconn.New(cfg.Redis)
 	if err != nil {
 		return usageError{err}
@@ -162,7 +164,8 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 	if err != nil {
 		return usageError{err}
 	}
-	w, err := newWorker(rdb, queue, cfg, m, log)
+	current := &settings{cfg: cfg}
+	w, err := newWorker(rdb, queue, current, m, log)
 	if err != nil {
 		return usageError{err}
 	}
@@ -178,12 +181,18 @@ func serve(cfg *config.Config, log zerolog.Logger, signals <-chan os.Signal) err
 	if err != nil || !started {
 		return err
 	}
-	select {
-	case s := <-signals:
-		log.Info().Str("signal", s.String()).Msg("worker stops: no more work is taken")
-	case err := <-page.failed:
-		w.Stop()
-		return fmt.Errorf("the page: %w", err)
+	for running := true; running; {
+		select {
+		case s := <-signals:
+			if running = s == syscall.SIGHUP; running {
+				current.reload(w, lookup, log)
+				continue
+			}
+			log.Info().Str("signal", s.String()).Msg("worker stops: no more work is taken")
+		case err := <-page.failed:
+			w.Stop()
+			return fmt.Errorf("the page: %w", err)
+		}
 	}
 	if err := stop(w, log, signals); err != nil {
 		// Those who are still at it use the client until the process ends.
@@ -199,12 +208,16 @@ func stop(w *worker.Worker, log zerolog.Logger, signals <-chan os.Signal) error 
 		defer close(stopped)
 		w.Stop()
 	}()
-	select {
-	case <-stopped:
-		log.Info().Msg("worker stopped")
-		return nil
-	case <-signals:
-		return errors.New("stopped by a second signal; recalls in flight run again by recovery")
+	for {
+		select {
+		case <-stopped:
+			log.Info().Msg("worker stopped")
+			return nil
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return errors.New("stopped by a second signal; recalls in flight run again by recovery")
+			}
+		}
 	}
 }
 
@@ -222,15 +235,31 @@ func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, log zero
 			said = true
 		}
 		select {
-		case <-signals:
-			return false, nil
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return false, nil
+			}
 		case <-time.After(redisRetry):
 		}
 	}
 }
 
 // newWorker builds the worker of all the configuration's lanes.
-func newWorker(rdb, queue redis.UniversalClient, cfg *config.Config, m *metrics.Metrics, log zerolog.Logger) (*worker.Worker, error) {
+func newWorker(rdb, queue redis.UniversalClient, current *settings, m *metrics.Metrics, log zerolog.Logger) (*worker.Worker, error) {
+	lanes, err := lanesOf(current.cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range lanes {
+		m.Lane(l.Spec.Name, l.App)
+	}
+	return worker.New(worker.Options{
+		Redis: rdb, Queue: queue, Lanes: lanes, Instance: instance(), Retention: current.cfg.Retention, Metrics: m,
+		Refresh: current.refresh, Log: log,
+	}), nil
+}
+
+func lanesOf(cfg *config.Config) ([]worker.Lane, error) {
 	var lanes []worker.Lane
 	var faults []error
 	for _, app := range cfg.Apps {
@@ -239,15 +268,9 @@ func newWorker(rdb, queue redis.UniversalClient, cfg *config.Config, m *metrics.
 			faults = append(faults, fmt.Errorf("app %s: %w", app.Lane(), err))
 			continue
 		}
-		m.Lane(app.Provider, app.Name)
 		lanes = append(lanes, lane)
 	}
-	if err := errors.Join(faults...); err != nil {
-		return nil, err
-	}
-	return worker.New(worker.Options{
-		Redis: rdb, Queue: queue, Lanes: lanes, Instance: instance(), Retention: cfg.Retention, Metrics: m, Log: log,
-	}), nil
+	return lanes, errors.Join(faults...)
 }
 
 func laneOf(app config.App) (worker.Lane, error) {

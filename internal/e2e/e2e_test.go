@@ -95,7 +95,7 @@ func (s *site) writeConfig(redisURL, vendors string, lanes []lane) string {
 			"timchat":   "sdk_app_id: 1400000000, secret_key: 5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e",
 			"rongcloud": "app_key: uwd1c0sxdlx2, app_secret: Y1W2MeFwwwRxa0",
 		}[l.provider]
-		if strings.Contains(l.more, "_key:") {
+		if strings.Contains(l.more, "_key") {
 			account = "" // the lane brings an account of its own
 		}
 		fields := []string{"provider: " + l.provider, "app: " + l.app, "base_url: " + fmt.Sprintf("%q", vendors)}
