@@ -1,0 +1,167 @@
+package lane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/tasks"
+)
+
+// Status is how a lane stands, for those who only look: they know neither its credentials nor its clock.
+type Status struct {
+	// Hold is empty if the lane is not held.
+	Hold Hold
+	// Throttled is until when the vendor's "too many calls" closes the lane; zero if it does not.
+	Throttled time.Time
+	// Urgent and Bulk are the lane's queues.
+	Urgent, Bulk Queue
+	// NextExpiry is when the next window of a recall that may still wait closes, to within [tasks.DueStep]; zero if nothing
+	// waits.
+	NextExpiry time.Time
+	// Made are the calls that the lane's limits may still count, latest first.
+	Made []time.Time
+}
+
+// Queue is how one queue stands.
+type Queue struct {
+	Name string
+	// Pending wait for the lane, Retry for a time of their own, Active are being worked on.
+	Pending, Retry, Active int64
+	Paused                 bool
+	PausedSince            time.Time // zero if that is not known
+}
+
+// Open is how many recalls of the queue have not ended.
+func (q Queue) Open() int64 { return q.Pending + q.Retry + q.Active }
+
+// Waiting is how many recalls of the lane have not ended, in both queues.
+func (s Status) Waiting() int64 { return s.Urgent.Open() + s.Bulk.Open() }
+
+// Opens is when the lane can make its next call as far as holds and the vendor's throttling go, at now or later.
+func (s Status) Opens(now time.Time) time.Time {
+	for _, t := range []time.Time{s.Throttled, s.Hold.Until} {
+		if t.After(now) {
+			now = t
+		}
+	}
+	return now
+}
+
+// ReadStatus reads how a published lane stands. now is Redis's clock.
+//
+// A hold binds only the credentials it was seen with, and which those are only the lane's workers know: of the holds on record
+// it takes the one that they have published. Those of earlier credentials stay on record and mean nothing.
+func ReadStatus(ctx context.Context, rdb redis.Cmdable, l tasks.Lane, now time.Time) (Status, error) {
+	key := "recallq:lane:{" + l.Name() + "}"
+	most := int64(0)
+	for _, limit := range l.Limits {
+		most = max(most, int64(limit.Calls))
+	}
+	pipe := rdb.Pipeline()
+	state := pipe.HGetAll(ctx, key)
+	made := pipe.ZRevRangeWithScores(ctx, key+":calls", 0, max(most-1, 0))
+	queues := [2]queueReads{
+		readQueue(ctx, pipe, tasks.Queue(l.Provider, l.App, tasks.Urgent)),
+		readQueue(ctx, pipe, tasks.Queue(l.Provider, l.App, tasks.Bulk)),
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return Status{}, fmt.Errorf("read how the lane %s stands: %w", l.Name(), err)
+	}
+	s := Status{Hold: binding(state.Val(), l), Urgent: queues[0].queue(), Bulk: queues[1].queue()}
+	if until := millisOf(state.Val()["shut_until"]); until.After(now) {
+		s.Throttled = until
+	}
+	for i, q := range []Queue{s.Urgent, s.Bulk} {
+		if at := queues[i].nextExpiry(); q.Open() > 0 && !at.IsZero() && (s.NextExpiry.IsZero() || at.Before(s.NextExpiry)) {
+			s.NextExpiry = at
+		}
+	}
+	if most > 0 {
+		for _, z := range made.Val() {
+			s.Made = append(s.Made, fromMillis(int64(z.Score)))
+		}
+	}
+	return s, nil
+}
+
+// binding is the hold that binds the lane's workers.
+func binding(state map[string]string, l tasks.Lane) Hold {
+	if h, ok := parseHold(state["hold:any"]); ok {
+		return h
+	}
+	if l.Hold == "" {
+		return Hold{}
+	}
+	var found []Hold
+	for field, text := range state {
+		h, ok := parseHold(text)
+		if ok && strings.HasPrefix(field, "hold:") && h.Reason == l.Hold {
+			found = append(found, h)
+		}
+	}
+	if len(found) == 0 {
+		return Hold{Reason: l.Hold, Until: l.HoldUntil}
+	}
+	// Of two with one reason the live one is probed, so that its next probe is the later one.
+	return slices.MaxFunc(found, func(a, b Hold) int { return a.Until.Compare(b.Until) })
+}
+
+func parseHold(text string) (Hold, bool) {
+	var h struct {
+		Reason, Says string
+		Since, Next  float64
+	}
+	if text == "" || json.Unmarshal([]byte(text), &h) != nil {
+		return Hold{}, false
+	}
+	return Hold{Reason: h.Reason, Says: h.Says, Since: fromMillis(int64(h.Since)), Until: fromMillis(int64(h.Next))}, true
+}
+
+// queueReads are the answers that make up a [Queue].
+type queueReads struct {
+	name            string
+	pending, active *redis.IntCmd
+	retry           *redis.IntCmd
+	paused          *redis.StringCmd
+	due             *redis.ZSliceCmd
+}
+
+func readQueue(ctx context.Context, pipe redis.Pipeliner, queue string) queueReads {
+	prefix := "asynq:{" + queue + "}:"
+	return queueReads{
+		name:    queue,
+		pending: pipe.LLen(ctx, prefix+"pending"),
+		active:  pipe.LLen(ctx, prefix+"active"),
+		retry:   pipe.ZCard(ctx, prefix+"retry"),
+		paused:  pipe.Get(ctx, prefix+"paused"),
+		due:     pipe.ZRangeWithScores(ctx, tasks.DueKey(queue), 0, 0),
+	}
+}
+
+func (r queueReads) queue() Queue {
+	q := Queue{Name: r.name, Pending: r.pending.Val(), Retry: r.retry.Val(), Active: r.active.Val(), Paused: r.paused.Err() == nil}
+	if at, err := r.paused.Int64(); err == nil && at > 0 { // asynq writes when, in Unix seconds
+		q.PausedSince = time.Unix(at, 0)
+	}
+	return q
+}
+
+func (r queueReads) nextExpiry() time.Time {
+	if len(r.due.Val()) == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(r.due.Val()[0].Score), 0)
+}
+
+func millisOf(text string) time.Time {
+	ms, _ := strconv.ParseInt(text, 10, 64)
+	return fromMillis(ms)
+}
