@@ -2,6 +2,7 @@ package tasks_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -12,46 +13,99 @@ import (
 	"github.com/recallq/recallq/tasks"
 )
 
-// A push system takes back a message that it has just sent. The first lines stand in for a Redis with a running worker; what
-// a push system needs is between the two rules.
-func Example() {
+// A push system learns what became of its recalls from the stream of outcomes. A consumer group remembers how far it has read,
+// also when it is not running, and shares the entries between its processes.
+func Example_outcomes() {
+	server, err := miniredis.Run() // in life, the Redis that the workers use
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
 	ctx := context.Background()
+
+	// "0" reads what the stream still holds; the group is made once.
+	const group, consumer = "push-system", "host-1"
+	err = rdb.XGroupCreateMkStream(ctx, tasks.OutcomesKey, group, "0").Err()
+	if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
+		log.Fatal(err)
+	}
+	aWorkerEndsTwoRecalls(ctx, rdb)
+
+	for {
+		streams, err := rdb.XReadGroup(ctx, &redis.XReadGroupArgs{
+			Group: group, Consumer: consumer, Streams: []string{tasks.OutcomesKey, ">"}, Count: 100, Block: 50 * time.Millisecond,
+		}).Result()
+		if errors.Is(err, redis.Nil) {
+			break // in life, go on
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, entry := range streams[0].Messages {
+			// An entry may come again with the same id: what is done here should bear that.
+			v := entry.Values
+			if outcome := v["outcome"].(string); tasks.Succeeded(outcome) {
+				fmt.Printf("%s: taken back\n", v["ref"])
+			} else {
+				fmt.Printf("%s: %s (%s %s)\n", v["ref"], outcome, v["code"], v["error"])
+			}
+			if err := rdb.XAck(ctx, tasks.OutcomesKey, group, entry.ID).Err(); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	// Output:
+	// order 1001: taken back
+	// order 1002: not_found (20022 the message does not exist)
+}
+
+func aWorkerEndsTwoRecalls(ctx context.Context, rdb *redis.Client) {
+	for _, values := range [][]any{
+		{"id", "timchat_01", "ref", "order 1001", "outcome", tasks.Recalled, "code", "0", "error", ""},
+		{"id", "timchat_02", "ref", "order 1002", "outcome", tasks.NotFound, "code", "20022", "error", "the message does not exist"},
+	} {
+		if err := rdb.XAdd(ctx, &redis.XAddArgs{Stream: tasks.OutcomesKey, Values: values}).Err(); err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// A bulk recall goes through a batch: it counts each recall once, however often its input is run, and enqueues fastest when many
+// goroutines share it.
+func ExampleProducer_OpenBatch() {
 	server, err := miniredis.Run()
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer server.Close()
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	defer func() { _ = rdb.Close() }()
-	served := tasks.Lane{Provider: "timpush", App: "chat", Window: 24 * time.Hour, LastSeen: time.Now()}
-	if err := tasks.PublishLane(ctx, rdb, served); err != nil {
+	defer rdb.Close()
+	ctx := context.Background()
+
+	const input = "affected.csv"
+	batch, err := tasks.NewProducer(rdb).OpenBatch(ctx, tasks.BatchOptions{
+		Name: "incident-42", By: "push-system", Reason: "wrong price", Inputs: []string{input},
+	})
+	if err != nil {
 		log.Fatal(err)
 	}
-	sentAt := time.Now().Add(-10 * time.Minute)
-	taskID := fmt.Sprintf("%08x_537ed82a_200000cd7ee17f5", sentAt.Unix()) // as the vendor's push answered
-
-	// ------------------------------------------------------------------------------------------------------
-	producer := tasks.NewProducer(rdb) // one for the whole program
-	result, err := producer.Enqueue(ctx, tasks.Recall{
-		Provider: "timpush", MessageID: taskID, SentAt: sentAt,
-		OfflinePushTitle: "Recalled", OfflinePushDesc: "This message was sent by mistake.", Ref: "campaign-7",
-	})
-	// ------------------------------------------------------------------------------------------------------
-
-	fmt.Println(result.Status, result.Queue, err)
-
-	again, err := producer.Enqueue(ctx, tasks.Recall{Provider: "timpush", MessageID: taskID, SentAt: sentAt})
-	fmt.Println(again.Status, again.Existing.Standing, err)
-
-	late, err := producer.Enqueue(ctx, tasks.Recall{Provider: "timpush", MessageID: "5f0cc447_537ed82a_200000cd7ee17f5"})
-	fmt.Println(late.Status, err)
-
-	_, err = producer.Enqueue(ctx, tasks.Recall{Provider: "timpush", MessageID: taskID, From: "jared"})
-	fmt.Println(err)
-
+	for _, id := range []string{"1001", "1002", "1001"} {
+		recall := tasks.Recall{Provider: "engagelab", App: "abroad", MessageID: id, SentAt: time.Now()}
+		result, err := batch.Enqueue(ctx, recall, tasks.WithPriority(tasks.Bulk), tasks.AllowUnserved())
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(id, result.Status)
+	}
+	if err := errors.Join(batch.Done(ctx, input), batch.Close(ctx)); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("in the batch:", rdb.HGet(ctx, tasks.BatchKey("incident-42"), "total").Val())
 	// Output:
-	// enqueued timpush:chat <nil>
-	// duplicate open <nil>
-	// expired <nil>
-	// from "jared" is not used by timpush; leave it out
+	// 1001 enqueued
+	// 1002 enqueued
+	// 1001 duplicate
+	// in the batch: 2
 }

@@ -16,6 +16,10 @@ const (
 	Cancelled       = "cancelled"        // somebody cancelled its batch
 )
 
+// OutcomesKey is the Redis stream of outcomes, to be read with a consumer group. It keeps 24 hours and about a million entries,
+// and is at least once: after a crash an entry may come again with the same id.
+const OutcomesKey = "recallq:outcomes"
+
 // Outcomes returns every outcome, in the order in which they are shown.
 func Outcomes() []string {
 	return []string{Recalled, AlreadyRecalled, Expired, NotFound, Rejected, Cancelled}

@@ -23,7 +23,7 @@ import (
 )
 
 // OutcomesKey is the stream of outcomes that producers can read with a consumer group.
-const OutcomesKey = "recallq:outcomes"
+const OutcomesKey = tasks.OutcomesKey
 
 const (
 	keepOutcomes = 24 * time.Hour
