@@ -38,6 +38,7 @@ type Batch struct {
 	name     string
 	producer *Producer
 	seqs     seqs
+	lanes    batchLanes
 	tally    *tally
 }
 
@@ -60,6 +61,7 @@ func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error
 			rdb: p.rdb, reader: fast, client: asynq.NewClientFromRedisClient(fast), now: p.now, rescueFor: p.rescueFor,
 		},
 		seqs:  seqs{rdb: p.rdb, key: BatchKey(o.Name)},
+		lanes: batchLanes{rdb: p.rdb, batch: o.Name},
 		tally: newTally(p.rdb, o.Name),
 	}, nil
 }
@@ -130,6 +132,10 @@ func (b *Batch) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (R
 	p, again := b.producer, r.Seq
 	r, o, retention, res, err := p.prepare(ctx, r, opts)
 	if err != nil || res.Status == Expired {
+		res.Seq = again
+		return res, err
+	}
+	if err := b.lanes.tell(ctx, r.Provider, r.App); err != nil {
 		res.Seq = again
 		return res, err
 	}
