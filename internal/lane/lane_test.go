@@ -149,7 +149,6 @@ func TestALaneThatOpensAfterRecallByIsNotWaitedFor(t *testing.T) {
 type spy struct {
 	redis.UniversalClient
 	asked chan struct{}
-	reply []error
 }
 
 func (s *spy) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
