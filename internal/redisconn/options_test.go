@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/recallq/recallq/internal/redistest"
 )
 
 // built is what of the client's options the tests compare.
@@ -24,7 +26,7 @@ type built struct {
 
 func TestOptions(t *testing.T) {
 	t.Parallel()
-	files := certificates(t)
+	files := redistest.NewCertificates(t)
 	cases := map[string]struct {
 		options  Options
 		want     built
@@ -72,7 +74,7 @@ func TestOptions(t *testing.T) {
 			Options{URL: "rediss://cache/0"}, built{Addrs: []string{"cache:6379"}, TLS: true}, "rediss://cache:6379/0",
 		},
 		"TLS with its own authority and a client certificate": {
-			Options{URL: "rediss://cache/0", CAFile: files.ca, CertFile: files.cert, KeyFile: files.key},
+			Options{URL: "rediss://cache/0", CAFile: files.CA, CertFile: files.Cert, KeyFile: files.Key},
 			built{Addrs: []string{"cache:6379"}, TLS: true, OwnCA: true, Certs: true}, "rediss://cache:6379/0",
 		},
 		"unix socket": {
@@ -91,7 +93,7 @@ func TestOptions(t *testing.T) {
 			"redis-sentinel://worker@h1:26379,h2:26379/5?master=mymaster",
 		},
 		"one sentinel, TLS by its certificate authority": {
-			Options{URL: "redis-sentinel://[::1]:26380?master=m", CAFile: files.ca},
+			Options{URL: "redis-sentinel://[::1]:26380?master=m", CAFile: files.CA},
 			built{Addrs: []string{"[::1]:26380"}, Master: "m", TLS: true, OwnCA: true}, "rediss-sentinel://[::1]:26380/0?master=m",
 		},
 		"sentinel with TLS by its url": {
@@ -104,7 +106,7 @@ func TestOptions(t *testing.T) {
 			"redis-cluster://worker@10.0.0.1:6379,10.0.0.2:6379",
 		},
 		"cluster of one node, TLS": {
-			Options{Cluster: []string{"10.0.0.1"}, CAFile: files.ca},
+			Options{Cluster: []string{"10.0.0.1"}, CAFile: files.CA},
 			built{Addrs: []string{"10.0.0.1:6379"}, Cluster: true, TLS: true, OwnCA: true}, "rediss-cluster://10.0.0.1:6379",
 		},
 	}
@@ -150,7 +152,7 @@ func holdsNoSecret(t *testing.T, o Options) {
 
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	files := certificates(t)
+	files := redistest.NewCertificates(t)
 	garbage := filepath.Join(t.TempDir(), "garbage.pem")
 	if err := os.WriteFile(garbage, []byte("no certificate"), 0o600); err != nil {
 		t.Fatal(err)
@@ -189,13 +191,13 @@ func TestFaults(t *testing.T) {
 		},
 		"user without password": {Options{URL: "redis://u@cache/0"}, []string{"redis.username: is given without a password; set password_file, or remove it"}},
 		"sentinel password":     {Options{URL: "redis://cache/0", SentinelPassword: "topsecret"}, []string{"redis.sentinel_password: is for a redis-sentinel:// url only; remove it, or give such a url"}},
-		"authority, no TLS":     {Options{URL: "redis://cache/0", CAFile: files.ca}, []string{"redis.url: begins with redis:// although certificate files are given; write rediss:// for TLS, or remove them"}},
-		"authority, socket":     {Options{URL: "unix:///s", CAFile: files.ca}, []string{"redis.url: is a unix socket, which has no TLS; remove ca_file, cert_file and key_file"}},
-		"no key":                {Options{URL: "rediss://cache/0", CertFile: files.cert}, []string{"redis.cert_file: and key_file belong together; give both or none"}},
+		"authority, no TLS":     {Options{URL: "redis://cache/0", CAFile: files.CA}, []string{"redis.url: begins with redis:// although certificate files are given; write rediss:// for TLS, or remove them"}},
+		"authority, socket":     {Options{URL: "unix:///s", CAFile: files.CA}, []string{"redis.url: is a unix socket, which has no TLS; remove ca_file, cert_file and key_file"}},
+		"no key":                {Options{URL: "rediss://cache/0", CertFile: files.Cert}, []string{"redis.cert_file: and key_file belong together; give both or none"}},
 		"no such authority":     {Options{URL: "rediss://cache/0", CAFile: "/nowhere/ca.pem"}, []string{"redis.ca_file: cannot be read: /nowhere/ca.pem: no such file or directory"}},
-		"no such certificate":   {Options{URL: "rediss://cache/0", CertFile: "/nowhere/c.pem", KeyFile: files.key}, []string{"redis.cert_file: and key_file cannot be used: /nowhere/c.pem: no such file or directory"}},
+		"no such certificate":   {Options{URL: "rediss://cache/0", CertFile: "/nowhere/c.pem", KeyFile: files.Key}, []string{"redis.cert_file: and key_file cannot be used: /nowhere/c.pem: no such file or directory"}},
 		"garbage authority":     {Options{URL: "rediss://cache/0", CAFile: garbage}, []string{"redis.ca_file: holds no certificate in PEM form"}},
-		"garbage certificate":   {Options{URL: "rediss://cache/0", CertFile: garbage, KeyFile: files.key}, []string{"redis.cert_file: and key_file cannot be used: tls: failed to find any PEM data in certificate input"}},
+		"garbage certificate":   {Options{URL: "rediss://cache/0", CertFile: garbage, KeyFile: files.Key}, []string{"redis.cert_file: and key_file cannot be used: tls: failed to find any PEM data in certificate input"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

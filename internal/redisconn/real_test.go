@@ -3,11 +3,6 @@ package redisconn
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -84,30 +79,20 @@ func TestRealPasswordAndUser(t *testing.T) {
 
 func TestRealUnixSocket(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "rq") // t.TempDir is too long for a socket's name
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	redistest.Start(t, "--unixsocket", socket)
+	_, socket := redistest.StartUnix(t)
 	roundTrip(t, Options{URL: "unix://" + socket + "?db=1"})
 }
 
 func TestRealTLS(t *testing.T) {
 	t.Parallel()
-	needTLS(t)
-	files := certificates(t)
-	port := freePort(t)
-	redistest.Start(t, "--tls-port", port, "--tls-cert-file", files.cert, "--tls-key-file", files.key,
-		"--tls-ca-cert-file", files.ca, "--tls-auth-clients", "yes")
-	url := "rediss://127.0.0.1:" + port + "/0"
-	roundTrip(t, Options{URL: url, CAFile: files.ca, CertFile: files.cert, KeyFile: files.key})
+	files := redistest.NewCertificates(t)
+	_, url := redistest.StartTLS(t, files)
+	roundTrip(t, Options{URL: url, CAFile: files.CA, CertFile: files.Cert, KeyFile: files.Key})
 
 	refused := map[string]Options{
-		"without a client certificate":  {URL: url, CAFile: files.ca},
-		"with the system's authorities": {URL: url, CertFile: files.cert, KeyFile: files.key},
-		"with another name":             {URL: "rediss://localhost:" + port + "/0", CAFile: files.ca, CertFile: files.cert, KeyFile: files.key},
+		"without a client certificate":  {URL: url, CAFile: files.CA},
+		"with the system's authorities": {URL: url, CertFile: files.Cert, KeyFile: files.Key},
+		"with another name":             {URL: strings.Replace(url, "127.0.0.1", "localhost", 1), CAFile: files.CA, CertFile: files.Cert, KeyFile: files.Key},
 	}
 	for name, o := range refused {
 		c, err := New(o)
@@ -121,33 +106,16 @@ func TestRealTLS(t *testing.T) {
 	}
 }
 
-// needTLS skips where redis-server was built without TLS.
-func needTLS(t *testing.T) {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		return // redistest says so, louder
-	}
-	out, _ := exec.Command(path, "--tls-port", "nonsense", "--port", "0").CombinedOutput()
-	if strings.Contains(string(out), "built without TLS") || strings.Contains(string(out), "Bad directive") {
-		t.Skip("this redis-server has no TLS")
-	}
-}
-
 func TestRealSentinel(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	master := redistest.Start(t)
-	if err := master.Client(t).ConfigSet(ctx, "requirepass", "topsecret").Err(); err != nil {
-		t.Fatal(err)
-	}
-	addr := startSentinel(t, master.Addr, "topsecret", "sentinelsecret")
+	s := redistest.StartSentinels(t, "topsecret", "sentinelsecret")
 	o := Options{
-		URL:              "redis-sentinel://:topsecret@" + addr + "/5?master=mymaster",
+		URL:              "redis-sentinel://:topsecret@" + strings.Join(s.Addrs, ",") + "/5?master=" + redistest.MasterName,
 		SentinelPassword: "sentinelsecret",
 	}
 	roundTrip(t, o)
-	direct := redis.NewClient(&redis.Options{Addr: master.Addr, DB: 5, Password: "topsecret"})
+	direct := redis.NewClient(&redis.Options{Addr: s.Master.Addr, DB: 5, Password: "topsecret"})
 	t.Cleanup(func() { _ = direct.Close() })
 	if n := direct.Exists(ctx, "recallq:test").Val(); n != 1 {
 		t.Error("the key is not in the master's database 5")
@@ -163,70 +131,10 @@ func TestRealSentinel(t *testing.T) {
 	}
 }
 
-// startSentinel runs a Sentinel that watches one master as mymaster, and returns its address.
-func startSentinel(t *testing.T, master, password, sentinelPassword string) string {
-	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host, port, err := net.SplitHostPort(master)
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := freePort(t)
-	file := filepath.Join(t.TempDir(), "sentinel.conf") // Sentinel writes to it
-	text := fmt.Sprintf("bind 127.0.0.1\nport %s\nrequirepass %s\nsentinel monitor mymaster %s %s 1\nsentinel auth-pass mymaster %s\n",
-		own, sentinelPassword, host, port, password)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, file, "--sentinel")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	addr := "127.0.0.1:" + own
-	c := redis.NewSentinelClient(&redis.Options{Addr: addr, Password: sentinelPassword, MaxRetries: -1, DialerRetries: 1})
-	t.Cleanup(func() { _ = c.Close() })
-	until(t, "the Sentinel answers", func(ctx context.Context) bool {
-		return c.GetMasterAddrByName(ctx, "mymaster").Err() == nil
-	})
-	return addr
-}
-
 func TestRealCluster(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	const nodes = 3
-	var servers []*redistest.Server
-	for range nodes {
-		servers = append(servers, redistest.Start(t, "--cluster-enabled", "yes", "--cluster-port", freePort(t)))
-	}
-	for i, s := range servers {
-		c := s.Client(t)
-		const slots = 16384
-		if err := c.ClusterAddSlotsRange(ctx, i*slots/nodes, (i+1)*slots/nodes-1).Err(); err != nil {
-			t.Fatal(err)
-		}
-		for _, other := range servers[:i] {
-			host, port, _ := net.SplitHostPort(other.Addr)
-			bus := other.Client(t).ConfigGet(ctx, "cluster-port").Val()["cluster-port"]
-			if err := c.Do(ctx, "CLUSTER", "MEET", host, port, bus).Err(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	for _, s := range servers {
-		c := s.Client(t)
-		until(t, "the cluster is whole", func(ctx context.Context) bool {
-			info := c.ClusterInfo(ctx).Val()
-			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_size:"+strconv.Itoa(nodes))
-		})
-	}
+	servers := redistest.StartCluster(t)
 	c := roundTrip(t, Options{Cluster: []string{servers[0].Addr}})
 	for i := range 100 { // keys of all three nodes
 		if err := c.Set(ctx, fmt.Sprintf("k%d", i), i, 0).Err(); err != nil {
@@ -263,34 +171,4 @@ func TestRealFrozen(t *testing.T) {
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("a context of 200 ms ended after %s", took)
 	}
-}
-
-// until asks until a condition holds, for at most 30 seconds.
-func until(t *testing.T, what string, holds func(context.Context) bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !holds(ctx) {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("it never came true that %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

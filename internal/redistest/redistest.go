@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ type process struct {
 }
 
 // Start runs a redis-server until the test ends. args are passed on after its own and win over them, for example
-// "--maxmemory", "10mb".
+// "--maxmemory", "10mb". A password is given with "--requirepass".
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
@@ -83,9 +84,17 @@ func missing(t testing.TB) {
 // Client returns a client of the server that is closed when the test ends.
 func (s *Server) Client(t testing.TB) *redis.Client {
 	t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: s.Addr})
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, Password: s.password()})
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// password is the one that was given with "--requirepass".
+func (s *Server) password() string {
+	if i := slices.Index(s.args, "--requirepass"); i >= 0 && i+1 < len(s.args) {
+		return s.args[i+1]
+	}
+	return ""
 }
 
 // Kill ends the server as a power cut would end the process: SIGKILL, no farewell.
@@ -140,16 +149,10 @@ func (s *Server) run() error {
 		"--bind", host, "--port", port, "--dir", s.dir, "--logfile", filepath.Join(s.dir, "redis.log"),
 		"--save", "", "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no",
 	}, s.args...)
-	cmd := exec.Command(s.path, args...)
-	cmd.SysProcAttr = withParent()
-	if err := cmd.Start(); err != nil {
+	p, err := start(exec.Command(s.path, args...))
+	if err != nil {
 		return err
 	}
-	p := &process{cmd: cmd, done: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait()
-		close(p.done)
-	}()
 	s.proc = p
 	if err := s.ready(p); err != nil {
 		s.end(os.Kill)
@@ -158,9 +161,28 @@ func (s *Server) run() error {
 	return nil
 }
 
+// start runs a program that ends with the test program.
+func start(cmd *exec.Cmd) (*process, error) {
+	cmd.SysProcAttr = withParent()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
 // ready waits until this very process answers: another Redis may have taken the port meanwhile.
 func (s *Server) ready(p *process) error {
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, MaxRetries: -1, DialerRetries: 1})
+	c := redis.NewClient(&redis.Options{Addr: s.Addr, Password: s.password(), MaxRetries: -1, DialerRetries: 1})
 	defer func() { _ = c.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 	defer cancel()
@@ -213,8 +235,7 @@ func (s *Server) end(sig os.Signal) {
 		case <-time.After(10 * time.Second):
 		}
 	}
-	_ = p.cmd.Process.Kill()
-	<-p.done
+	p.kill()
 }
 
 func (s *Server) log() string {

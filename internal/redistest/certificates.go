@@ -1,4 +1,4 @@
-package redisconn
+package redistest
 
 import (
 	"crypto/ecdsa"
@@ -15,13 +15,15 @@ import (
 	"time"
 )
 
-// certFiles are a certificate authority of our own, and a pair that it has signed for server and client alike.
-type certFiles struct{ ca, cert, key string }
+// Certificates are files in PEM form: an authority of the test's own, and a pair that it has signed for 127.0.0.1, for server and
+// client alike.
+type Certificates struct{ CA, Cert, Key string }
 
-func certificates(t *testing.T) certFiles {
+// NewCertificates makes certificates that are good for an hour.
+func NewCertificates(t testing.TB) Certificates {
 	t.Helper()
 	dir := t.TempDir()
-	files := certFiles{ca: filepath.Join(dir, "ca.pem"), cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
+	files := Certificates{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 	now := time.Now()
 	authority := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "recallq test authority"},
@@ -35,17 +37,17 @@ func certificates(t *testing.T) certFiles {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	authorityKey, leafKey := newKey(t), newKey(t)
-	writePEM(t, files.ca, "CERTIFICATE", sign(t, authority, authority, authorityKey, authorityKey))
-	writePEM(t, files.cert, "CERTIFICATE", sign(t, leaf, authority, leafKey, authorityKey))
+	writePEM(t, files.CA, "CERTIFICATE", sign(t, authority, authority, authorityKey, authorityKey))
+	writePEM(t, files.Cert, "CERTIFICATE", sign(t, leaf, authority, leafKey, authorityKey))
 	der, err := x509.MarshalPKCS8PrivateKey(leafKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writePEM(t, files.key, "PRIVATE KEY", der)
+	writePEM(t, files.Key, "PRIVATE KEY", der)
 	return files
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -54,7 +56,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func sign(t *testing.T, cert, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) []byte {
+func sign(t testing.TB, cert, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) []byte {
 	t.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, cert, parent, &key.PublicKey, parentKey)
 	if err != nil {
@@ -63,7 +65,7 @@ func sign(t *testing.T, cert, parent *x509.Certificate, key, parentKey *ecdsa.Pr
 	return der
 }
 
-func writePEM(t *testing.T, path, kind string, der []byte) {
+func writePEM(t testing.TB, path, kind string, der []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
