@@ -48,7 +48,7 @@ func TestALookTellsWhenAUsedUpLimitGivesTheNextSlot(t *testing.T) {
 	w.stands(published, "", 0)
 	call()
 	w.pass(30 * time.Minute)
-	w.stands(published, ReasonLimit, 12*time.Hour+30*time.Minute-2*time.Millisecond) // Shanghai's midnight
+	w.stands(published, ReasonLimit, 12*time.Hour+30*time.Minute-2*time.Millisecond+dayEdge) // Shanghai's midnight
 }
 
 func TestALookTakesAFastLimitForOpen(t *testing.T) {
