@@ -305,7 +305,7 @@ func BenchmarkBatch(b *testing.B) {
 							Provider: "timchat", App: "chat", MessageID: fmt.Sprintf("%d_%d_%d", i, i, sentAt.Unix()), SentAt: sentAt,
 							From: "sender", To: fmt.Sprint("recipient", i),
 						}
-						if res, err := batch.Enqueue(b.Context(), r, bulk); err != nil || res.Status != tasks.Enqueued {
+						if res, err := batch.Enqueue(b.Context(), r, bulk, tasks.Checked()); err != nil || res.Status != tasks.Enqueued {
 							b.Errorf("%+v, %v", res, err)
 						}
 					}

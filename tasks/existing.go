@@ -84,6 +84,18 @@ func (c copyOf) existing() Existing {
 	return e
 }
 
+// find is look for a copy that is hardly ever there.
+func (p *Producer) find(ctx context.Context, queue, id string) (copyOf, error) {
+	n, err := p.reader.Exists(ctx, TaskKey(queue, id)).Result()
+	if err != nil {
+		return copyOf{}, fmt.Errorf("looking for %s in %s: %w", id, queue, err)
+	}
+	if n == 0 {
+		return copyOf{queue: queue, id: id}, nil
+	}
+	return p.look(ctx, queue, id)
+}
+
 // look reads one queue's copy of a recall.
 func (p *Producer) look(ctx context.Context, queue, id string) (copyOf, error) {
 	c := copyOf{queue: queue, id: id}

@@ -37,3 +37,7 @@ func (c autoPipelined) EvalSha(ctx context.Context, sha string, keys []string, a
 func (c autoPipelined) HMGet(ctx context.Context, key string, fields ...string) *redis.SliceCmd {
 	return c.auto.HMGet(ctx, key, fields...)
 }
+
+func (c autoPipelined) Exists(ctx context.Context, keys ...string) *redis.IntCmd {
+	return c.auto.Exists(ctx, keys...)
+}
