@@ -4,6 +4,9 @@
 // written here before asynq completes the task, and read before each call: there is no second call after an outcome, also
 // when a worker died in between.
 //
+// A recall counts once in its batch, under its last outcome, and a success is never replaced: package tasks has the script, since
+// whoever enqueues counts as well. The batch also keeps each recall that did not succeed, as a row of input.
+//
 // What has to be known of an open recall between two calls (its attempts, whether an earlier call may have gone through) is
 // kept in fields of asynq's own task hash, so that it goes when the task goes.
 package ledger

@@ -114,3 +114,40 @@ func TestRunAgainCountsOnce(t *testing.T) {
 		t.Errorf("%d failures", n)
 	}
 }
+
+// Cancelled before a worker came: no call. Brought back by retry, each is called once and counts once.
+func TestCancelAndBringBack(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.Jiguang, nil)
+	l := ledger.New(b.rdb)
+	ids := []string{"1", "2", "3", "4", "5"}
+	b.batch("b", ids...)
+	if err := l.Cancel(t.Context(), "b", "ops", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	b.work()
+	b.until(func() bool { return b.standing("b").Ended(time.Now()) })
+	if got := b.standing("b"); got.Outcomes[tasks.Cancelled] != 5 || len(b.vendor.called) != 0 {
+		t.Fatalf("%+v, %d calls", got, len(b.vendor.called))
+	}
+	err := l.Retry(t.Context(), tasks.NewProducer(b.rdb), ledger.RetryOptions{
+		Batch: "b", Outcome: tasks.Cancelled, Enqueue: []tasks.EnqueueOption{tasks.AllowUnserved()},
+		Each: func(_ tasks.Failure, res tasks.Result, err error) {
+			if err != nil || res.Status != tasks.Enqueued {
+				t.Errorf("%+v, %v", res, err)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.until(func() bool { return b.standing("b").Ended(time.Now()) })
+	if got := b.standing("b"); got.Total != 5 || got.Outcomes[tasks.Recalled] != 5 || got.Failed() != 0 {
+		t.Errorf("%+v", got)
+	}
+	for _, id := range ids {
+		if b.vendor.count(id) != 1 {
+			t.Errorf("%s was called %d times", id, b.vendor.count(id))
+		}
+	}
+}
