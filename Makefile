@@ -15,8 +15,8 @@ build: ## worker, enqueue and simulator into bin/
 test: ## every test that needs nothing installed; those with a real Redis or Chromium run where these are on PATH
 	$(GO) test ./...
 
-race: ## the same with the race detector, and a failure where redis-server or chromium is missing
-	RECALLQ_REQUIRE_REDIS=1 RECALLQ_REQUIRE_CHROMIUM=1 $(GO) test -race -count=1 ./...
+race: ## the same with the race detector and what takes minutes; fails where redis-server or chromium is missing
+	RECALLQ_REQUIRE_REDIS=1 RECALLQ_REQUIRE_CHROMIUM=1 RECALLQ_LONG=1 $(GO) test -race -count=1 -timeout 14m ./...
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "run: gofmt -w $$(gofmt -l . | tr '\n' ' ')"; exit 1; }
