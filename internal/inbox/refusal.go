@@ -1,0 +1,105 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/tasks"
+)
+
+// Refused is the outcome of an entry that no task was made of.
+const Refused = "refused"
+
+// mostOutcomes is about how many entries the stream of outcomes is kept to.
+const mostOutcomes = 1_000_000
+
+// asRefusal is the refusal in an error; nil if it is none.
+func asRefusal(err error) *tasks.FieldError {
+	var refused *tasks.FieldError
+	errors.As(err, &refused)
+	return refused
+}
+
+// tooLate is the refusal of a recall whose window has closed.
+func tooLate(r tasks.Recall, res tasks.Result) *tasks.FieldError {
+	return refuse("sent_at", ledger.FormatTime(r.SentAt), fmt.Sprintf("is too long ago: %s:%s closed its window at %s",
+		r.Provider, res.App, ledger.FormatTime(res.RecallBy)))
+}
+
+// report writes refusals to the stream of outcomes.
+func (in *Inbox) report(ctx context.Context, items []*item, now time.Time) error {
+	if len(items) == 0 {
+		return nil
+	}
+	_, err := in.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, it := range items {
+			pipe.XAdd(ctx, &redis.XAddArgs{Stream: ledger.OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: it.refusal(now)})
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reporting refused entries: %w", err)
+	}
+	for _, it := range items {
+		in.refusals.add(in.log, it, now)
+	}
+	return nil
+}
+
+// refusal is the entry in the stream of outcomes, with all fields that an outcome has there.
+func (it *item) refusal(now time.Time) []any {
+	sentAt := ""
+	if !it.recall.SentAt.IsZero() {
+		sentAt = ledger.FormatTime(it.recall.SentAt)
+	}
+	return []any{
+		"id", it.id, "provider", it.shown("provider", maxShown), "app", it.shown("app", maxShown),
+		"message_id", it.shown("message_id", tasks.MaxID), "ref", it.shown("ref", tasks.MaxRef),
+		"outcome", Refused, "code", "", "error", providers.Line(it.refused.Error(), providers.MaxMessage),
+		"attempts", 0, "batch", providers.Line(it.batch, maxShown), "seq", "",
+		"sent_at", sentAt, "finished_at", ledger.FormatTime(now),
+	}
+}
+
+// shown is a field of the row as it was given, if it is no longer than a good one can be.
+func (it *item) shown(field string, limit int) string {
+	value, _ := it.row.Get(field)
+	if len(value) <= limit {
+		return value
+	}
+	return providers.Line(value, limit)
+}
+
+// refusals logs refused entries, together with others: a producer that has gone wrong sends many. What was refused can be
+// read from the stream of outcomes; values are not logged, since they may be accounts.
+type refusals struct {
+	waiting int
+	field   string
+	entry   string
+	since   time.Time
+}
+
+func (r *refusals) add(log zerolog.Logger, it *item, now time.Time) {
+	r.waiting++
+	r.field, r.entry = it.refused.Field, it.id
+	if now.Sub(r.since) >= refusalsEvery {
+		r.since = now
+		r.say(log)
+	}
+}
+
+func (r *refusals) say(log zerolog.Logger) {
+	if r.waiting == 0 {
+		return
+	}
+	log.Warn().Int("entries", r.waiting).Str("entry", r.entry).Str("field", r.field).
+		Msg("entries of the inbox are refused; " + ledger.OutcomesKey + " says why")
+	r.waiting = 0
+}
