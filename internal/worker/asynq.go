@@ -113,11 +113,20 @@ func interruption(err error) retry.Interruption {
 	return retry.Panic
 }
 
-// logger is asynq's way into our log.
+// logger is asynq's way into our log. What asynq complains about is Redis, which it does freely, and which the worker itself
+// says once; only a panic in a handler is nobody else's to tell.
 type logger struct{ log zerolog.Logger }
 
-func (l logger) Debug(args ...any) { l.log.Debug().Msg(fmt.Sprint(args...)) }
+func (l logger) Debug(args ...any) { l.log.Trace().Msg(fmt.Sprint(args...)) }
 func (l logger) Info(args ...any)  { l.log.Debug().Msg(fmt.Sprint(args...)) }
 func (l logger) Warn(args ...any)  { l.log.Debug().Msg(fmt.Sprint(args...)) }
-func (l logger) Error(args ...any) { l.log.Warn().Msg(fmt.Sprint(args...)) }
 func (l logger) Fatal(args ...any) { l.log.Error().Msg(fmt.Sprint(args...)) }
+
+func (l logger) Error(args ...any) {
+	text := fmt.Sprint(args...)
+	if strings.Contains(text, "panic") {
+		l.log.Error().Msg(text)
+		return
+	}
+	l.log.Debug().Msg(text)
+}

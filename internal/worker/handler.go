@@ -230,7 +230,7 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 		started := v.state
 		started.Maybe = true
 		if err := h.ledger.Save(ctx, v.task, started); err != nil {
-			v.log.Warn().Err(err).Msg("no call without a record of it")
+			v.log.Debug().Err(err).Msg("no call without a record of it")
 			return made{}
 		}
 	}
@@ -286,7 +286,7 @@ func (h *handler) unmark(ctx context.Context, v *visit) {
 		return
 	}
 	if err := h.ledger.Save(ctx, v.task, v.state); err != nil {
-		v.log.Warn().Err(err).Msg("a call is on record that was not made")
+		v.log.Debug().Err(err).Msg("a call is on record that was not made")
 	}
 }
 
@@ -404,7 +404,7 @@ func (h *handler) remember(ctx context.Context, v *visit, pass *lane.Pass, m mad
 		return
 	}
 	if err := h.ledger.Save(ctx, v.task, s); err != nil {
-		v.log.Warn().Err(err).Msg("the record of this call is missing")
+		v.log.Debug().Err(err).Msg("the record of this call is missing")
 	}
 }
 
@@ -462,7 +462,7 @@ func (h *handler) settle(ctx context.Context, v *visit, pass *lane.Pass, s lane.
 	change, err := h.lane.Settle(ctx, pass, s)
 	if err != nil {
 		// The call stays counted until its lease ends: never too few.
-		v.log.Warn().Err(err).Msg("the lane was not told of a call's end")
+		v.log.Debug().Err(err).Msg("the lane was not told of a call's end")
 		return
 	}
 	h.changed(ctx, change)

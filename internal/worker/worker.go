@@ -26,6 +26,8 @@ const (
 	publishEvery = 10 * time.Second
 	trimEvery    = 5 * time.Minute
 	sweepEvery   = 10 * time.Second
+	sweepMost    = 2 * time.Minute
+	pingEvery    = 2 * time.Second
 	minUrgent    = 2 // workers of its own that urgent recalls of a lane have at least
 	// emptyPause is asynq's pause after an empty dequeue. The real waiting is done by the lane's dequeuer.
 	emptyPause = 2 * time.Millisecond
@@ -193,6 +195,8 @@ func (w *Worker) Start(ctx context.Context) error {
 	}
 	w.started.Store(true)
 	w.wg.Go(w.listen)
+	w.wg.Go(w.watchRedis)
+	w.wg.Go(w.sweeping)
 	w.wg.Go(w.housekeeping)
 	return nil
 }
@@ -248,29 +252,57 @@ func (w *Worker) listen() {
 	}
 }
 
-// housekeeping publishes the lanes, ends what is too late and trims the stream of outcomes, again and again.
-func (w *Worker) housekeeping() {
-	publish, trim, sweep := time.NewTicker(publishEvery), time.NewTicker(trimEvery), time.NewTicker(sweepEvery)
-	defer publish.Stop()
-	defer trim.Stop()
-	defer sweep.Stop()
+// watchRedis says once when Redis does not answer any more, and once when it does again.
+func (w *Worker) watchRedis() {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	away := time.Time{}
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), publishEvery)
 		select {
 		case <-w.stop:
-			cancel()
+			return
+		case <-tick.C:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), pingEvery)
+		err := w.opt.Redis.Ping(ctx).Err()
+		cancel()
+		switch {
+		case err != nil && away.IsZero():
+			away = time.Now()
+			w.opt.Log.Error().Err(err).Msg("redis does not answer; nothing is called until it does")
+		case err == nil && !away.IsZero():
+			w.opt.Log.Info().Dur("away_ms", time.Since(away)).Msg("redis answers again")
+			away = time.Time{}
+		}
+	}
+}
+
+// housekeeping publishes the lanes and removes what is kept no longer, again and again.
+func (w *Worker) housekeeping() {
+	publish, trim := time.NewTicker(publishEvery), time.NewTicker(trimEvery)
+	defer publish.Stop()
+	defer trim.Stop()
+	bounded := func(f func(context.Context)) {
+		ctx, cancel := context.WithTimeout(context.Background(), publishEvery)
+		defer cancel()
+		f(ctx)
+	}
+	for {
+		select {
+		case <-w.stop:
 			return
 		case <-publish.C:
-			if err := w.publish(ctx); err != nil {
-				w.opt.Log.Debug().Err(err).Msg("the lanes were not published")
-			}
+			bounded(w.republish)
 			w.refresh()
-		case <-sweep.C:
-			w.sweep(ctx)
 		case now := <-trim.C:
-			w.tidy(ctx, now)
+			bounded(func(ctx context.Context) { w.tidy(ctx, now) })
 		}
-		cancel()
+	}
+}
+
+func (w *Worker) republish(ctx context.Context) {
+	if err := w.publish(ctx); err != nil {
+		w.opt.Log.Debug().Err(err).Msg("the lanes were not published")
 	}
 }
 
@@ -285,6 +317,22 @@ func (w *Worker) tidy(ctx context.Context, now time.Time) {
 	}
 	if err := errors.Join(errs...); err != nil {
 		w.opt.Log.Debug().Err(err).Msg("old entries were not removed")
+	}
+}
+
+// sweeping sweeps again and again. It has a goroutine of its own: a million recalls take it most of a minute.
+func (w *Worker) sweeping() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.stop:
+			return
+		case <-tick.C:
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), sweepMost)
+		w.sweep(ctx)
+		cancel()
 	}
 }
 
