@@ -80,7 +80,7 @@ func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSour
 		c.say("batch %s; to go on after an interruption, run the same command with --batch %s", set.batch, set.batch)
 	}
 	complete, runErr := e.run(ctx, source)
-	return e.end(ctx, complete, runErr)
+	return e.thenWatch(ctx, e.end(ctx, complete, runErr))
 }
 
 // open connects and does all that can fail before the first row.
@@ -279,6 +279,9 @@ func (e *enqueuing) write(ctx context.Context, j job, priority tasks.Priority) e
 	}
 	e.tally.result(e.set.batch, res, j.warnings)
 	e.console.step()
+	if e.batch.Cancelled() {
+		return failure(fmt.Errorf("the batch %s was cancelled by somebody: what it has in the queue ends as cancelled, and no more is enqueued", e.set.batch))
+	}
 	return nil
 }
 

@@ -28,7 +28,7 @@ func (c *commonFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&c.redis, "redis", "", "where Redis is, as a `URL` without a password (default redis://127.0.0.1:6379/0)")
 	f.StringVar(&c.redisPasswordFile, "redis-password-file", "", "`FILE` that holds the password of Redis")
 	f.StringVar(&c.config, "config", "", "configuration `FILE` to take Redis from (default recallq.yaml, if there is one)")
-	f.StringVarP(&c.output, "output", "o", "table", "`FORM` of the results: table or json")
+	f.StringVarP(&c.output, "output", "o", "table", "`FORM` of the results: table or json; report also knows csv and ndjson")
 }
 
 // json reports whether the results are wanted as JSON.
@@ -49,7 +49,7 @@ type enqueueFlags struct {
 	columns                         []string
 	batch, reason, by               string
 	priority, rejects, progress     string
-	dryRun, allowUnserved           bool
+	dryRun, allowUnserved, watch    bool
 	isAdmin, isDelete, noLastUpdate bool
 	fields                          map[string]*string
 }
@@ -82,6 +82,7 @@ func (o *enqueueFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.dryRun, "dry-run", false, "check every row, enqueue nothing")
 	f.StringVar(&o.rejects, "rejects", "", "`FILE` for the rows that are refused, to be mended and fed back in")
 	f.BoolVar(&o.allowUnserved, "allow-unserved", false, "also enqueue for lanes that no worker has ever published")
+	f.BoolVar(&o.watch, "watch", false, "then watch the batch until it has ended, as enqueue watch does")
 	f.StringVar(&o.progress, "progress", "auto", "`WHEN` to show progress on standard error: auto (on a terminal), always or never")
 }
 
@@ -107,6 +108,7 @@ type settings struct {
 	dryRun        bool
 	rejects       string
 	allowUnserved bool
+	watch         bool
 	progress      string
 	json          bool
 	redis         redisconn.Options
@@ -119,7 +121,7 @@ func (o *enqueueFlags) check(p *program, flags *pflag.FlagSet) (*settings, error
 	now := p.now()
 	s := &settings{
 		files: o.files, batch: o.batch, reason: o.reason, by: o.by, dryRun: o.dryRun, rejects: o.rejects,
-		allowUnserved: o.allowUnserved, progress: o.progress, format: input.Auto,
+		allowUnserved: o.allowUnserved, watch: o.watch, progress: o.progress, format: input.Auto,
 	}
 	var err error
 	if s.json, err = p.common.json(); err != nil {

@@ -14,13 +14,14 @@ import (
 )
 
 // The exit codes. Before any row is read it is exitUsage or exitFailure; afterwards exitInterrupted goes over exitFailure
-// over exitRefused over exitOK.
+// over exitRefused over exitUnsuccessful over exitOK.
 const (
-	exitOK          = 0
-	exitFailure     = 1
-	exitUsage       = 2
-	exitRefused     = 3
-	exitInterrupted = 130
+	exitOK           = 0
+	exitFailure      = 1
+	exitUsage        = 2
+	exitRefused      = 3
+	exitUnsuccessful = 4 // watched to its end, and some recalls of the batch did not succeed
+	exitInterrupted  = 130
 )
 
 // ended is an error with the exit code that it leads to. Any other error is the usage's: exitUsage.
@@ -95,7 +96,7 @@ func (p *program) rootCommand() *cobra.Command {
 			"Every flag can also be given as an environment variable: --time-zone as RECALLQ_TIME_ZONE, and so on;\n" +
 			"--redis as RECALLQ_REDIS_URL, where the URL may have a password in it.\n\n" +
 			"Exit codes: 0 all rows enqueued or duplicate, 1 failure, 2 usage, configuration or empty input,\n" +
-			"3 some rows refused, 130 interrupted.",
+			"3 some rows refused, 4 (with --watch) some recalls of the batch did not succeed, 130 interrupted.",
 		Example: "  enqueue --file ids.txt --provider jiguang --sent-at 40m --reason \"wrong price\"\n" +
 			"  enqueue --file export.csv --provider timchat --app chat --columns message_id=msg_key --dry-run\n" +
 			"  zcat export.ndjson.gz | enqueue --file - --batch incident-41 --rejects rejects.ndjson",
@@ -115,6 +116,7 @@ func (p *program) rootCommand() *cobra.Command {
 	o.registerFiles(root.Flags())
 	completeFlags(root)
 	root.AddCommand(p.addCommand(), p.lanesCommand(), p.statusCommand())
+	root.AddCommand(p.watchCommand(), p.reportCommand(), p.retryCommand(), p.cancelCommand(), p.batchesCommand(), p.outcomesCommand())
 	return root
 }
 

@@ -270,7 +270,7 @@ func (i *Item) setCells(columns, cells []string) {
 		if field == "" {
 			continue
 		}
-		if err := i.Row.Set(field, cells[n]); err != nil {
+		if err := i.Row.Set(field, unguard(cells[n])); err != nil {
 			i.Fault = &Fault{Field: err.Field, Value: err.Value, Reason: err.Reason}
 			return
 		}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/recallq/recallq/internal/ledger"
+)
+
+func (p *program) cancelCommand() *cobra.Command {
+	var by string
+	cmd := &cobra.Command{
+		Use:   "cancel BATCH",
+		Short: "Stop a batch: calls that have not started are not made",
+		Long: "Stop a batch. Within a second no call that has not started is made any more; the recalls that were open end as\n" +
+			"cancelled, also those that wait for another try or behind a closed lane. A call that is under way is finished.\n" +
+			"Messages that were taken back stay so.\n\n" +
+			"Running the input again with the same --batch, or enqueue retry BATCH --outcome cancelled, brings it back.",
+		Example:           "  enqueue cancel incident-41\n  enqueue cancel incident-41 --by alice && enqueue watch incident-41",
+		Args:              oneBatch,
+		ValidArgsFunction: p.completeBatch,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON, err := p.common.json()
+			if err != nil {
+				return err
+			}
+			if !isOneLine(by) {
+				return errors.New("--by: use one line of at most 1,024 bytes")
+			}
+			if by == "" {
+				by = userAtHost()
+			}
+			b, err := p.openBook(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer b.close()
+			batch, err := b.named(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if batch.Open > 0 || batch.Reading > 0 {
+				if err := b.Cancel(cmd.Context(), batch.Name, by, p.now()); err != nil {
+					return b.failure(err)
+				}
+			}
+			return p.sayCancelled(batch, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&by, "by", "", "who cancels it, kept with the batch (`WHO`; default user@host)")
+	completeFlags(cmd)
+	return cmd
+}
+
+// sayCancelled says what was cancelled, by how the batch stood before.
+func (p *program) sayCancelled(before ledger.Batch, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(p.stdout).Encode(struct {
+			Batch string `json:"batch"`
+			Open  int64  `json:"open"`
+		}{before.Name, before.Open})
+	}
+	if before.Open == 0 && before.Reading <= 0 {
+		_, err := fmt.Fprintf(p.stdout, "batch %s: nothing is open, so there is nothing to cancel\n", before.Name)
+		return err
+	}
+	was := ""
+	if !before.CancelledAt.IsZero() {
+		was = fmt.Sprintf(" (it was already, by %s at %s)", before.CancelledBy, ledger.FormatTime(before.CancelledAt))
+	}
+	fmt.Fprintf(p.stdout, "batch %s is cancelled%s: of %s, %d were open; calls that have not started are not made\n",
+		before.Name, was, recalls(before.Total), before.Open)
+	if before.Reading > 0 {
+		fmt.Fprintln(p.stdout, "an input of it may still be read; what it goes on to enqueue is cancelled too")
+	}
+	_, err := fmt.Fprintf(p.stdout, "if this was a mistake: enqueue retry %s --outcome cancelled\n", before.Name)
+	return err
+}

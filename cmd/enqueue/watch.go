@@ -1,0 +1,473 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/recallq/recallq/internal/lane"
+	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/retry"
+	"github.com/recallq/recallq/tasks"
+)
+
+const (
+	// lookEvery is how often a batch that is watched is read.
+	lookEvery = 500 * time.Millisecond
+	// lineEvery is how often a line is written at most where there is no terminal.
+	lineEvery = 2 * time.Second
+	// rateOver is the time over which the rate is taken.
+	rateOver = 15 * time.Second
+)
+
+func (p *program) watchCommand() *cobra.Command {
+	var progress string
+	cmd := &cobra.Command{
+		Use:   "watch BATCH",
+		Short: "Show the progress of a batch until it has ended",
+		Long: "Show the progress of a batch until it has ended: every input was read to its end and nothing is open, or its last\n" +
+			"recall_by was an hour ago. On a terminal it is a picture that is drawn again in place, elsewhere a line when\n" +
+			"something has changed. Ctrl-C stops watching, not the batch.\n\n" +
+			"With -o json, the batch's hash is printed at the end.\n\n" +
+			"Exit codes: 0 every recall was taken back (duplicates are other batches'), 4 some were not, 1 failure,\n" +
+			"130 interrupted.",
+		Example: "  enqueue watch incident-41\n" +
+			"  enqueue watch incident-41 -o json && echo all taken back",
+		Args:              oneBatch,
+		ValidArgsFunction: p.completeBatch,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON, err := p.common.json()
+			if err != nil {
+				return err
+			}
+			if err := checkProgress(progress); err != nil {
+				return err
+			}
+			b, err := p.openBook(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer b.close()
+			if _, err := b.named(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return p.watch(cmd.Context(), b, args[0], progress, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&progress, "progress", "auto", progressHelp)
+	completeFlags(cmd)
+	return cmd
+}
+
+const progressHelp = "`WHEN` to draw the picture on standard error: auto (on a terminal), always or never"
+
+func checkProgress(progress string) error {
+	if !slices.Contains([]string{"auto", "always", "never"}, progress) {
+		return fmt.Errorf("--progress %q: use auto, always or never", progress)
+	}
+	return nil
+}
+
+// watch shows a batch until it has ended, and says how.
+func (p *program) watch(ctx context.Context, b *book, name, progress string, asJSON bool) error {
+	w := &watching{p: p, book: b, name: name, screen: p.newScreen(progress, asJSON)}
+	batch, err := w.run(ctx)
+	if err != nil {
+		return err
+	}
+	now := p.now()
+	if asJSON {
+		err = writeHash(p.stdout, batch, now)
+	} else {
+		_, err = fmt.Fprintln(p.stdout, sayEnd(batch, now))
+	}
+	if err == nil && batch.Failed()+batch.Lost(now) > 0 {
+		err = &ended{code: exitUnsuccessful}
+	}
+	return err
+}
+
+func (p *program) newScreen(progress string, asJSON bool) *screen {
+	picture := progress == "always" || progress == "auto" && isTerminal(p.stderr) && p.envOr("TERM", "") != "dumb"
+	if picture {
+		_, plain := p.env("NO_COLOR")
+		return &screen{picture: true, out: p.stderr, colour: !plain && isTerminal(p.stderr), size: func() (int, int) { return sizeOf(p.stderr) }}
+	}
+	s := &screen{out: p.stdout}
+	if asJSON {
+		s.out = p.stderr
+	}
+	if progress == "never" {
+		s.out = io.Discard
+	}
+	return s
+}
+
+func (p *program) envOr(name, otherwise string) string {
+	if value, ok := p.env(name); ok {
+		return value
+	}
+	return otherwise
+}
+
+// watching is one run of watch.
+type watching struct {
+	p      *program
+	book   *book
+	name   string
+	screen *screen
+	pace   pace
+	outage outage
+}
+
+// view is what is known of a batch at one moment.
+type view struct {
+	batch ledger.Batch
+	now   time.Time
+	// rate is how many recalls ended in a second lately; negative if that is not known yet.
+	rate  float64
+	lanes []laneView
+}
+
+// laneView is one lane of the batch.
+type laneView struct {
+	lane.Status
+	published tasks.Lane // with a zero LastSeen: no worker has ever served the lane
+	next      time.Time  // when the next call can start
+	through   time.Time  // when what waits now can have been called, what others have enqueued included
+}
+
+func (l laneView) name() string { return l.published.Name() }
+
+func (w *watching) run(ctx context.Context) (ledger.Batch, error) {
+	defer w.screen.leave()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		v, err := w.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ledger.Batch{}, w.stopped()
+		case err != nil:
+			if err := w.away(ctx, err); err != nil {
+				return ledger.Batch{}, err
+			}
+		default:
+			if w.outage.over() {
+				w.screen.say("Redis answers again")
+			}
+			w.screen.show(v)
+			if v.batch.Ended(v.now) {
+				return v.batch, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ledger.Batch{}, w.stopped()
+		case <-tick.C:
+		}
+	}
+}
+
+// look reads the batch and its lanes.
+func (w *watching) look(ctx context.Context) (view, error) {
+	ctx, cancel := context.WithTimeout(ctx, pingWithin)
+	defer cancel()
+	v := view{now: w.p.now()}
+	var err error
+	if v.batch, err = w.book.Batch(ctx, w.name); err != nil {
+		return v, err
+	}
+	v.rate = w.pace.add(v.now, v.batch.Succeeded()+v.batch.Failed())
+	v.lanes, err = w.book.lanesOf(ctx, v.batch, v.now)
+	return v, err
+}
+
+// lanesOf reads how the lanes of a batch stand.
+func (b *book) lanesOf(ctx context.Context, batch ledger.Batch, now time.Time) ([]laneView, error) {
+	published, err := tasks.Lanes(ctx, b.rdb)
+	if published == nil {
+		return nil, err
+	}
+	var list []tasks.Lane
+	for _, name := range batch.Lanes() {
+		provider, app, _ := strings.Cut(name, ":")
+		l := tasks.Lane{Provider: provider, App: app}
+		if i := slices.IndexFunc(published, func(l tasks.Lane) bool { return l.Name() == name }); i >= 0 {
+			l = published[i]
+		}
+		list = append(list, l)
+	}
+	views := make([]laneView, len(list))
+	for i, l := range list {
+		status, err := lane.ReadStatus(ctx, b.rdb, l, now)
+		if err != nil {
+			return nil, err
+		}
+		views[i] = viewOf(l, status, now)
+	}
+	return views, nil
+}
+
+// mostForetold is for how many calls it is worked out one by one when they can start.
+const mostForetold = 100_000
+
+func viewOf(l tasks.Lane, s lane.Status, now time.Time) laneView {
+	v := laneView{Status: s, published: l}
+	schedule := lane.NewSchedule(l.Limits, s.Opens(now), s.Made)
+	v.next = schedule.Next()
+	n := s.Waiting()
+	v.through = schedule.Skip(min(n, mostForetold))
+	if n > mostForetold {
+		v.through = v.through.Add(lane.Takes(l.Limits, n) - lane.Takes(l.Limits, mostForetold))
+	}
+	return v
+}
+
+// away waits out a Redis that is away for a while. Its error ends the watching.
+func (w *watching) away(ctx context.Context, err error) error {
+	if errors.Is(err, ledger.ErrNoBatch) {
+		return failure(fmt.Errorf("the batch %s is gone: it was removed, or Redis has lost it", w.name))
+	}
+	what, words := judge(ctx, w.book.rdb, err)
+	since, first := w.outage.began(w.p.now())
+	if what != lasting && w.p.now().Sub(since) < w.p.patience {
+		if first {
+			w.screen.say(fmt.Sprintf("%s: %s; waiting up to %s for it", w.book.where, words, shortTime(w.p.patience)))
+		}
+		return nil
+	}
+	if ctx.Err() != nil {
+		return w.stopped()
+	}
+	return failure(fmt.Errorf("%s: %s; no longer watched, to look again: enqueue watch %s", w.book.where, words, w.name))
+}
+
+func (w *watching) stopped() error {
+	return &ended{exitInterrupted, fmt.Errorf("stopped watching, the batch goes on; to look again: enqueue watch %s, to stop it: enqueue cancel %s", w.name, w.name)}
+}
+
+// pace finds out how fast recalls end.
+type pace struct{ samples []sample }
+
+type sample struct {
+	at    time.Time
+	ended int64
+}
+
+// add notes how many have ended by now, and returns the rate a second; -1 if there is nothing to compare with yet.
+func (p *pace) add(now time.Time, ended int64) float64 {
+	p.samples = append(p.samples, sample{now, ended})
+	for len(p.samples) > 2 && now.Sub(p.samples[0].at) > rateOver {
+		p.samples = p.samples[1:]
+	}
+	first := p.samples[0]
+	over := now.Sub(first.at).Seconds()
+	if over < 1 {
+		return -1
+	}
+	return max(float64(ended-first.ended)/over, 0)
+}
+
+// atLimits is how long the lanes of the batch need for what waits in them; zero if nothing does.
+func (v view) atLimits() time.Duration {
+	var longest time.Duration
+	for _, l := range v.lanes {
+		if l.Waiting() > 0 && v.batch.Open > 0 {
+			longest = max(longest, l.through.Sub(v.now))
+		}
+	}
+	return longest
+}
+
+// sayLeft says how fast it goes and how long it will take.
+func (v view) sayLeft() string {
+	var parts []string
+	if v.rate >= 0 {
+		parts = append(parts, fmt.Sprintf("%.3g a second", v.rate))
+	}
+	var left []string
+	atLimits := v.atLimits()
+	if atLimits >= time.Second {
+		left = append(left, shortTime(atLimits)+" at the lanes' limits")
+	}
+	if v.rate > 0 && v.batch.Open > 0 {
+		left = append(left, shortTime(time.Duration(float64(v.batch.Open)/v.rate*float64(time.Second)))+" at this rate")
+	}
+	if len(left) > 0 {
+		parts = append(parts, "left: "+strings.Join(left, ", "))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// warnings are what keeps the batch from ending well, or at all.
+func (v view) warnings() []string {
+	var list []string
+	if last := v.batch.LastRecallBy; v.batch.Open > 0 && !last.IsZero() {
+		if left := last.Sub(v.now); left > 0 && v.atLimits() > left {
+			list = append(list, fmt.Sprintf("the last window closes in %s: at the lanes' limits some recalls will expire", shortTime(left)))
+		}
+	}
+	if v.batch.Open == 0 && v.batch.Reading > 0 {
+		list = append(list, "nothing is open; waits for an input to be read to its end, or to be run again")
+	}
+	if !v.batch.CancelledAt.IsZero() && v.batch.Open > 0 {
+		list = append(list, "cancelled by "+v.batch.CancelledBy+": calls that have not started are not made")
+	}
+	return list
+}
+
+// closed names in short what keeps a lane from making calls; empty if nothing does.
+func (l laneView) closed(now time.Time) string {
+	switch {
+	case l.Hold.Reason != "":
+		return l.Hold.Reason
+	case l.Throttled.After(now):
+		return lane.ReasonThrottled
+	case l.Waiting() > 0 && l.next.Sub(now) > retry.InPlace:
+		return lane.ReasonLimit
+	}
+	return ""
+}
+
+// say tells why a lane makes no calls, and until when; empty if it does.
+func (l laneView) say(now time.Time) string {
+	var parts []string
+	switch closed := l.closed(now); closed {
+	case "":
+	case lane.ReasonThrottled:
+		parts = append(parts, "closed: the vendor asks for fewer calls"+sayUntil(l.Throttled, now))
+	case lane.ReasonLimit:
+		parts = append(parts, "closed by its limits"+sayUntil(l.next, now))
+	default:
+		parts = append(parts, l.sayHeld(now))
+	}
+	for _, q := range []lane.Queue{l.Urgent, l.Bulk} {
+		if q.Paused {
+			parts = append(parts, q.Name+" was paused; enqueue resume opens it")
+		}
+	}
+	switch {
+	case l.published.LastSeen.IsZero():
+		parts = append(parts, "no worker has ever served it")
+	case !l.published.Served(now):
+		parts = append(parts, "no worker seen for "+shortTime(now.Sub(l.published.LastSeen)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (l laneView) sayHeld(now time.Time) string {
+	text := "held: " + cmp.Or(l.Hold.Says, l.Hold.Reason)
+	if left := l.Hold.Until.Sub(now); left > 0 {
+		text += "; next try in " + shortTime(left)
+	}
+	return text
+}
+
+func sayUntil(t, now time.Time) string {
+	return fmt.Sprintf(" for %s, until %sZ", shortTime(t.Sub(now)), t.UTC().Format("15:04:05"))
+}
+
+// line says all of it in one line, for where there is no terminal. times are left out of what is compared with the line
+// before.
+func (v view) line(times bool) string {
+	b := v.batch
+	ended := b.Succeeded() + b.Failed()
+	parts := []string{fmt.Sprintf("%s: %d of %d ended", b.Name, ended, b.Total-b.Duplicate)}
+	for _, outcome := range tasks.Outcomes() {
+		if n := b.Outcomes[outcome]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", outcome, n))
+		}
+	}
+	parts = append(parts, fmt.Sprintf("duplicate %d", b.Duplicate), fmt.Sprintf("open %d", b.Open))
+	text := strings.Join(parts, ", ")
+	if left := v.sayLeft(); times && left != "" && b.Open > 0 {
+		text += "; " + left
+	}
+	for _, l := range v.lanes {
+		switch why := l.say(v.now); {
+		case why != "" && times:
+			text += "; " + l.name() + " " + why
+		case why != "":
+			text += fmt.Sprint(l.name(), l.closed(v.now), l.Urgent.Paused, l.Bulk.Paused)
+		}
+	}
+	if times {
+		text = strings.Join(append([]string{text}, v.warnings()...), "; ")
+	}
+	return providers.Line(text, 2000)
+}
+
+// sayEnd is the last line.
+func sayEnd(b ledger.Batch, now time.Time) string {
+	text := "batch " + b.Name + " has ended: "
+	mine := b.Total - b.Duplicate
+	bad := b.Failed() + b.Lost(now)
+	switch {
+	case b.Total == 0:
+		text += "it is empty"
+	case mine == 0:
+		text += "it has no recalls of its own"
+	case bad == 0 && mine == 1:
+		text += "its recall was taken back"
+	case bad == 0:
+		text += fmt.Sprintf("all %s were taken back", recalls(mine))
+	default:
+		text += fmt.Sprintf("%d of %s taken back, %d not", b.Succeeded(), recalls(mine), bad)
+	}
+	var parts []string
+	if bad > 0 {
+		for _, outcome := range tasks.Outcomes() {
+			if n := b.Outcomes[outcome]; n > 0 && !tasks.Succeeded(outcome) {
+				parts = append(parts, fmt.Sprintf("%s %d", outcome, n))
+			}
+		}
+		if lost := b.Lost(now); lost > 0 {
+			parts = append(parts, fmt.Sprintf("lost %d", lost))
+		}
+		text += " (" + strings.Join(parts, ", ") + "); for why: enqueue report " + b.Name
+	}
+	if b.Duplicate > 0 {
+		text += fmt.Sprintf("; %d beside them were duplicates", b.Duplicate)
+	}
+	return text
+}
+
+func sizeOf(w io.Writer) (width, height int) {
+	if f, ok := w.(*os.File); ok {
+		return terminalSize(f)
+	}
+	return defaultWidth, defaultHeight
+}
+
+// thenWatch is --watch: it watches the batch, unless the run before it has failed or was interrupted. Refused rows go before
+// recalls that did not succeed.
+func (e *enqueuing) thenWatch(ctx context.Context, ran error) error {
+	if !e.set.watch || ran != nil && codeOf(ran) != exitRefused {
+		return ran
+	}
+	b := &book{ledger.New(e.rdb), e.rdb, e.where}
+	watched := e.p.watch(ctx, b, e.set.batch, e.set.progress, e.set.json)
+	if ran != nil && (watched == nil || codeOf(watched) == exitUnsuccessful) {
+		return ran
+	}
+	return watched
+}
+
+// codeOf is the exit code that an error leads to.
+func codeOf(err error) int {
+	var end *ended
+	if errors.As(err, &end) {
+		return end.code
+	}
+	return exitUsage
+}
