@@ -277,6 +277,91 @@ func TestBatchThroughARestart(t *testing.T) {
 	}
 }
 
+// The same with lots of recalls at once.
+func TestLotsThroughARestart(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	rdb := s.Client(t)
+	b := openBatch(t, realProducer(t, rdb), "b")
+	const rows, lot = 4000, 100
+	var wg sync.WaitGroup
+	var written atomic.Int64
+	for worker := range 4 {
+		wg.Go(func() {
+			for from := worker * lot; from < rows; from += 4 * lot {
+				var waiting []tasks.Recall
+				for i := from; i < from+lot; i++ {
+					waiting = append(waiting, row(fmt.Sprint(i)))
+				}
+				for tries := 0; len(waiting) > 0 && tries < 1000; tries++ {
+					var again []tasks.Recall
+					for i, e := range b.EnqueueAll(t.Context(), waiting, bulk) {
+						switch {
+						case e.Err != nil:
+							waiting[i].Seq = e.Result.Seq
+							again = append(again, waiting[i])
+						case e.Result.Status != tasks.Enqueued || e.Result.Seq == 0 || e.Result.ID == "":
+							t.Errorf("%+v", e)
+						default:
+							written.Add(1)
+						}
+					}
+					if waiting = again; len(waiting) > 0 {
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+			}
+		})
+	}
+	for _, n := range []int64{rows / 4, rows / 2} {
+		eventually(t, func() bool { return written.Load() > n })
+		s.Kill()
+		s.Restart()
+	}
+	wg.Wait()
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantSums(t, rdb, "b", map[string]int{"total": rows, "open": rows})
+	if n := rdb.LLen(t.Context(), "asynq:{"+bulkQueue+"}:pending").Val(); n != rows {
+		t.Errorf("%d tasks", n)
+	}
+}
+
+func TestALotAnswersInOrder(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := realProducer(t, rdb)
+		add(t, openBatch(t, p, "other"), "theirs")
+		b := openBatch(t, p, "b")
+		late, wrong := row("late"), row("wrong")
+		late.SentAt, wrong.From = time.Now().Add(-48*time.Hour), "nobody"
+		for round, first := range []tasks.Status{tasks.Enqueued, tasks.Duplicate} {
+			lot := []tasks.Recall{row("1"), late, row("theirs"), wrong, row("1"), row("2")}
+			got := b.EnqueueAll(t.Context(), lot, bulk)
+			for i, want := range []tasks.Status{first, tasks.Expired, tasks.Duplicate, "", tasks.Duplicate, first} {
+				if got[i].Result.Status != want || (want == "") != (got[i].Err != nil) {
+					t.Errorf("round %d, row %d: %+v", round, i, got[i])
+				}
+			}
+		}
+		if err := b.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantSums(t, rdb, "b", map[string]int{"total": 3, "duplicate": 1, "open": 2})
+		woken := rdb.Exists(t.Context(), tasks.DueKey(bulkQueue)).Val()
+		if woken != 1 || stateOf(t, rdb, bulkQueue, row1ID()) != asynq.TaskStatePending {
+			t.Errorf("the lot is not as a single recall is: %d", woken)
+		}
+	})
+}
+
+func row1ID() string {
+	r := row("1")
+	r.App = "news"
+	return r.ID()
+}
+
 func TestBatchNames(t *testing.T) {
 	t.Parallel()
 	_, rdb := mini(t)
@@ -315,6 +400,49 @@ func BenchmarkBatch(b *testing.B) {
 				rows <- i
 			}
 			close(rows)
+			wg.Wait()
+			if err := batch.Flush(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "recalls/s")
+		})
+	}
+}
+
+// BenchmarkEnqueueAll fills a bulk queue in lots of some hundred.
+func BenchmarkEnqueueAll(b *testing.B) {
+	for _, goroutines := range []int{1, 2, 4, 8} {
+		b.Run(fmt.Sprint(goroutines), func(b *testing.B) {
+			s := redistest.Start(b, "--appendonly", "no")
+			batch := openBatch(b, realProducer(b, s.Client(b)), "b")
+			const lot = 250
+			lots := make(chan int, goroutines)
+			var wg sync.WaitGroup
+			sentAt := time.Now()
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range goroutines {
+				wg.Go(func() {
+					for from := range lots {
+						rows := make([]tasks.Recall, 0, lot)
+						for i := from; i < min(from+lot, b.N); i++ {
+							rows = append(rows, tasks.Recall{
+								Provider: "timchat", App: "chat", MessageID: fmt.Sprintf("%d_%d_%d", i, i, sentAt.Unix()), SentAt: sentAt,
+								From: "sender", To: fmt.Sprint("recipient", i),
+							})
+						}
+						for _, e := range batch.EnqueueAll(b.Context(), rows, bulk, tasks.Checked()) {
+							if e.Err != nil || e.Result.Status != tasks.Enqueued {
+								b.Errorf("%+v", e)
+							}
+						}
+					}
+				})
+			}
+			for i := 0; i < b.N; i += lot {
+				lots <- i
+			}
+			close(lots)
 			wg.Wait()
 			if err := batch.Flush(b.Context()); err != nil {
 				b.Fatal(err)

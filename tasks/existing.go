@@ -236,7 +236,11 @@ func (p *Producer) enqueue(ctx context.Context, t task) error {
 	if err := p.due.tell(ctx, p.rdb, t.queue, t.recallBy); err != nil {
 		return err
 	}
-	_, err := p.client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(t.kind, t.payload, t.headers),
+	return enqueueWith(ctx, p.client, t)
+}
+
+func enqueueWith(ctx context.Context, client *asynq.Client, t task) error {
+	_, err := client.EnqueueContext(ctx, asynq.NewTaskWithHeaders(t.kind, t.payload, t.headers),
 		asynq.TaskID(t.id), asynq.Queue(t.queue), asynq.MaxRetry(MaxRetry),
 		asynq.Retention(t.retention), asynq.Timeout(TaskTimeout))
 	return err

@@ -275,15 +275,26 @@ const looks = 5
 // producers that enqueue the same recall with different priorities within the same millisecond can leave two
 // tasks; the vendor's answer to the second is "already recalled". No order of events loses a recall.
 func (p *Producer) put(ctx context.Context, r Recall, pr Priority, retention time.Duration) (Result, error) {
-	res := Result{ID: r.ID(), App: r.App, RecallBy: r.RecallBy, Queue: Queue(r.Provider, r.App, pr)}
-	payload, err := r.Encode()
+	t, err := taskOf(r, pr, retention)
 	if err != nil {
 		return Result{}, err
 	}
-	t := task{
-		id: res.ID, kind: TaskType(r.Provider), queue: res.Queue,
-		payload: payload, unmistakable: r.Batch != "", retention: retention, recallBy: r.RecallBy,
+	return p.putTask(ctx, r, t, pr)
+}
+
+func taskOf(r Recall, pr Priority, retention time.Duration) (task, error) {
+	payload, err := r.Encode()
+	if err != nil {
+		return task{}, err
 	}
+	return task{
+		id: r.ID(), kind: TaskType(r.Provider), queue: Queue(r.Provider, r.App, pr),
+		payload: payload, unmistakable: r.Batch != "", retention: retention, recallBy: r.RecallBy,
+	}, nil
+}
+
+func (p *Producer) putTask(ctx context.Context, r Recall, t task, pr Priority) (Result, error) {
+	res := Result{ID: t.id, App: r.App, RecallBy: r.RecallBy, Queue: t.queue}
 	elsewhere := Queue(r.Provider, r.App, pr.other())
 	for range looks {
 		c, err := p.find(ctx, elsewhere, res.ID)

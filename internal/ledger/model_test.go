@@ -143,6 +143,19 @@ func (m *model) open(name string) *tasks.Batch {
 func (m *model) enqueue(name string, priority tasks.Priority, ids ...string) {
 	m.note("enqueue %v in %s, %s", ids, name, priority)
 	b := m.open(name)
+	if m.rnd.IntN(2) == 0 {
+		slices.Sort(ids) // of one that is there twice, either may come first
+		ids = slices.Compact(ids)
+		rows := make([]tasks.Recall, len(ids))
+		for i, id := range ids {
+			rows[i] = m.row(id)
+		}
+		for i, e := range b.EnqueueAll(m.t.Context(), rows, tasks.WithPriority(priority)) {
+			m.must(e.Err)
+			m.expect(name, ids[i], priority, e.Result)
+		}
+		ids = nil
+	}
 	for _, id := range ids {
 		res, err := b.Enqueue(m.t.Context(), m.row(id), tasks.WithPriority(priority))
 		m.must(err)

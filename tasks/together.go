@@ -1,0 +1,159 @@
+package tasks
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// Enqueuing is what came of one recall of [Batch.EnqueueAll].
+type Enqueuing struct {
+	Result Result
+	Err    error
+}
+
+// EnqueueAll is [Batch.Enqueue] for many recalls at once, some hundred say, with two round trips for those that are new. It is
+// the fastest way to fill a queue; a few goroutines that do so keep Redis busy. The answers are in the order of the recalls.
+func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...EnqueueOption) []Enqueuing {
+	rows := make([]lotRow, len(recalls))
+	for i, r := range recalls {
+		rows[i] = b.lotRow(ctx, r, opts)
+	}
+	b.lookElsewhere(ctx, rows)
+	b.write(ctx, rows)
+	var wg sync.WaitGroup
+	for i := range rows {
+		if row := &rows[i]; !row.done {
+			// What is there already, or met an error, goes the long way.
+			wg.Go(func() { b.finish(ctx, row) })
+		}
+	}
+	wg.Wait()
+	out := make([]Enqueuing, len(rows))
+	for i := range rows {
+		out[i] = rows[i].Enqueuing
+	}
+	return out
+}
+
+// lotRow is one recall on its way through EnqueueAll.
+type lotRow struct {
+	Enqueuing
+	recall Recall
+	opt    enqueueOptions
+	task   task
+	again  bool
+	done   bool // Enqueuing is the answer
+	fresh  bool // it is not in the other queue
+}
+
+func (b *Batch) lotRow(ctx context.Context, r Recall, opts []EnqueueOption) lotRow {
+	row := lotRow{again: r.Seq != 0}
+	seq := r.Seq
+	r, opt, retention, res, err := b.producer.prepare(ctx, r, opts)
+	row.recall, row.opt, row.Result = r, opt, res
+	if err != nil || row.Result.Status == Expired {
+		row.Result.Seq, row.Err, row.done = seq, err, true
+		return row
+	}
+	if seq == 0 {
+		if seq, err = b.seqs.take(ctx); err != nil {
+			row.Err, row.done = err, true
+			return row
+		}
+	}
+	row.recall.Batch, row.recall.Seq = b.name, seq
+	row.task, err = taskOf(row.recall, row.opt.priority, retention)
+	if err != nil {
+		row.Err, row.done = err, true
+	}
+	return row
+}
+
+// lookElsewhere finds the rows that are not in the other queue of their lane.
+func (b *Batch) lookElsewhere(ctx context.Context, rows []lotRow) {
+	found := make([]*redis.IntCmd, len(rows))
+	_, err := b.producer.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i := range rows {
+			if row := &rows[i]; !row.done {
+				elsewhere := Queue(row.recall.Provider, row.recall.App, row.opt.priority.other())
+				found[i] = pipe.Exists(ctx, TaskKey(elsewhere, row.task.id))
+			}
+		}
+		return nil
+	})
+	for i := range rows {
+		rows[i].fresh = err == nil && !rows[i].done && found[i].Val() == 0
+	}
+}
+
+// write sends asynq's enqueue script for all fresh rows. asynq has no call for many tasks, so its client is let write each into
+// a hand that keeps the script's arguments.
+func (b *Batch) write(ctx context.Context, rows []lotRow) {
+	p := b.producer
+	hand := &capture{UniversalClient: p.rdb}
+	client := asynq.NewClientFromRedisClient(hand)
+	answers := make([]*redis.Cmd, len(rows))
+	_, _ = p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i := range rows {
+			row := &rows[i]
+			if !row.fresh || p.due.tell(ctx, p.rdb, row.task.queue, row.recall.RecallBy) != nil {
+				continue
+			}
+			hand.last = nil
+			if enqueueWith(ctx, client, row.task) == nil && hand.last != nil {
+				answers[i] = pipe.EvalSha(ctx, hand.last.sha, hand.last.keys, hand.last.args...)
+			}
+		}
+		return nil
+	})
+	filled := map[string]Priority{}
+	for i := range rows {
+		row := &rows[i]
+		if answers[i] == nil {
+			continue
+		}
+		if n, err := answers[i].Int(); err != nil || n != 1 {
+			continue
+		}
+		res := Result{ID: row.task.id, Status: Enqueued, App: row.recall.App, RecallBy: row.recall.RecallBy, Queue: row.task.queue}
+		row.Result, row.done = b.count(row.recall, res, row.again), true
+		filled[row.task.queue] = row.opt.priority
+	}
+	for queue, priority := range filled {
+		p.wake(ctx, queue, priority)
+	}
+}
+
+// finish enqueues a row on its own.
+func (b *Batch) finish(ctx context.Context, row *lotRow) {
+	res, err := b.producer.putTask(ctx, row.recall, row.task, row.opt.priority)
+	if err != nil {
+		res.Seq = row.recall.Seq
+		row.Result, row.Err = res, err
+		return
+	}
+	row.Result = b.count(row.recall, res, row.again)
+}
+
+// captured are a script's arguments.
+type captured struct {
+	sha  string
+	keys []string
+	args []any
+}
+
+// capture is a Redis client that keeps a script instead of sending it, and says that it went well. It is for one goroutine.
+type capture struct {
+	redis.UniversalClient
+	last *captured
+}
+
+func (c *capture) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	c.last = &captured{sha, keys, args}
+	cmd := redis.NewCmd(ctx)
+	cmd.SetVal(int64(1))
+	return cmd
+}
