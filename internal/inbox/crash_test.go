@@ -255,13 +255,65 @@ func TestStopWhileRedisIsFrozen(t *testing.T) {
 	}
 }
 
-// What operations.md gives a producer is enough to add entries, and for nothing else.
+// On a Cluster the stream, the batches and the queues live on different nodes; older protocols answer in other forms.
+func TestFormsOfRedis(t *testing.T) {
+	t.Parallel()
+	for name, client := range map[string]func(t *testing.T) redis.UniversalClient{
+		"cluster": func(t *testing.T) redis.UniversalClient {
+			c, err := redisconn.New(redisconn.Options{Cluster: []string{redistest.StartCluster(t, "--appendfsync", "no")[0].Addr}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+		"RESP2": func(t *testing.T) redis.UniversalClient {
+			return redis.NewClient(&redis.Options{Addr: redistest.Start(t, "--appendfsync", "no").Addr, Protocol: 2})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rdb := client(t)
+			t.Cleanup(func() { _ = rdb.Close() })
+			publish(t, rdb)
+			if err := rdb.XGroupCreateMkStream(t.Context(), inbox.Key, inbox.Group, "0").Err(); err != nil {
+				t.Fatal(err)
+			}
+			add(t, rdb, "row", row("left-alone"), "batch", "a")
+			add(t, rdb, "row", row("deleted"))
+			left, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{
+				Group: inbox.Group, Consumer: "dead", Streams: []string{inbox.Key, ">"}, Block: -1,
+			}).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := rdb.XDel(t.Context(), inbox.Key, left[0].Messages[1].ID).Err(); err != nil {
+				t.Fatal(err)
+			}
+			for n := range 20 {
+				add(t, rdb, "row", row(fmt.Sprint(n)), "batch", fmt.Sprint("b", n%4))
+			}
+			add(t, rdb, "row", "no JSON")
+			run(t, rdb, fastTakeover)
+			drained(t, rdb)
+			wantQueued(t, rdb, bulk, 21)
+			for n := range 4 {
+				wantSums(t, rdb, fmt.Sprint("b", n), map[string]int64{"total": 5, "open": 5})
+			}
+			wantSums(t, rdb, "a", map[string]int64{"total": 1, "open": 1})
+			if got := outcomes(t, rdb); len(got) != 1 {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
+// The ACL of a producer, as the package comment has it, is enough to add entries, and for nothing else.
 func TestAProducersACL(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, "--appendfsync", "no")
 	rdb := s.Client(t)
 	publish(t, rdb)
-	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "push", "on", ">a-password-of-push", "resetkeys", "~"+inbox.Key, "-@all", "+xadd").Err(); err != nil {
+	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "push", "on", ">a-password-of-push", "~"+inbox.Key, "-@all", "+xadd").Err(); err != nil {
 		t.Fatal(err)
 	}
 	run(t, rdb)

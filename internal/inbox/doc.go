@@ -20,4 +20,7 @@
 // the field and the reason, id is the entry's own, as XADD answered it, since there is no task. Provider, app, message_id,
 // ref, batch and sent_at are what could be read of it. A recall whose window had closed before it was enqueued is refused
 // as well.
+//
+// A producer needs no more of Redis than ACL SETUSER push on >PASSWORD ~recallq:inbox -@all +xadd. Redis cannot forbid it the
+// MAXLEN of XADD, with which it could drop entries that no worker has read yet.
 package inbox

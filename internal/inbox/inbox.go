@@ -199,6 +199,7 @@ func (in *Inbox) tryAgain(ctx, work context.Context) error {
 // takeOver does what others left behind, and forgets those that left nothing.
 func (in *Inbox) takeOver(ctx, work context.Context) error {
 	in.closeIdleBatches()
+	in.sayRefusals(time.Now())
 	for from := "0-0"; ctx.Err() == nil; {
 		list, next, err := in.claim(work, from)
 		if err != nil {
@@ -256,7 +257,7 @@ func (in *Inbox) well() {
 // leave takes this consumer out of the group, if nothing is left in its hands.
 func (in *Inbox) leave(ctx context.Context) {
 	in.closeBatches()
-	in.refusals.say(in.log)
+	in.sayRefusals(time.Now().Add(refusalsEvery))
 	if err := in.forget(ctx, in.consumer); err != nil {
 		in.log.Debug().Err(err).Msg("the inbox's consumer stays in the group until another worker removes it")
 	}

@@ -175,7 +175,7 @@ func TestEntriesOfTheDead(t *testing.T) {
 			return tasks.Recall{Provider: "jiguang", MessageID: id, SentAt: time.Now()}
 		}
 		// Redis's clock stands in the entries' ids, and outcomes come later.
-		later := time.Now().Add(time.Second)
+		later := time.Now().Add(time.Minute)
 		failed := func(res tasks.Result, err error, r tasks.Recall, at time.Time) {
 			t.Helper()
 			if err != nil {
@@ -203,13 +203,14 @@ func TestEntriesOfTheDead(t *testing.T) {
 		add(t, rdb, "row", row("not-counted"), "batch", "b")
 		add(t, rdb, "row", row("failed-elsewhere"), "batch", "b")
 		expired := recall("expired-since")
-		expired.SentAt = time.Now().Add(-24*time.Hour + 200*time.Millisecond).Truncate(time.Millisecond)
+		expired.SentAt = time.Now().Add(-24*time.Hour + 2*time.Second).Truncate(time.Millisecond)
 		add(t, rdb, "row", fmt.Sprintf(`{"provider":"jiguang","message_id":"expired-since","sent_at":%d}`, expired.SentAt.UnixMilli()))
+		add(t, rdb, "row", fmt.Sprintf(`{"provider":"jiguang","message_id":"expired-failed","sent_at":%d}`, expired.SentAt.UnixMilli()))
 		gone := add(t, rdb, "row", row("gone"))
 		add(t, rdb, "rows", "of no form")
 		if n, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{
 			Group: inbox.Group, Consumer: "dead", Streams: []string{inbox.Key, ">"},
-		}).Result(); err != nil || len(n[0].Messages) != 10 {
+		}).Result(); err != nil || len(n[0].Messages) != 11 {
 			t.Fatal(n, err)
 		}
 
@@ -225,6 +226,9 @@ func TestEntriesOfTheDead(t *testing.T) {
 			res, err := p.Enqueue(t.Context(), recall(id), tasks.WithPriority(tasks.Bulk))
 			failed(res, err, recall(id), at)
 		}
+		expired.MessageID = "expired-failed"
+		res, err := p.Enqueue(t.Context(), expired, tasks.WithPriority(tasks.Bulk))
+		failed(res, err, expired, later.Add(-time.Hour))
 		inBatch("failed-in-the-batch", later)
 		if err := batch.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -255,7 +259,7 @@ func TestEntriesOfTheDead(t *testing.T) {
 				ids = append(ids, o["error"])
 			}
 		}
-		if len(ids) != 1 || !strings.HasPrefix(fmt.Sprint(ids[0]), "rows ") {
+		if len(ids) != 2 || !strings.HasPrefix(fmt.Sprint(ids[0]), "sent_at ") || !strings.HasPrefix(fmt.Sprint(ids[1]), "rows ") {
 			t.Errorf("refused: %v", ids)
 		}
 	})

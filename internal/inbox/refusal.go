@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/rs/zerolog"
 
 	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/providers"
@@ -47,9 +46,10 @@ func (in *Inbox) report(ctx context.Context, items []*item, now time.Time) error
 	if err != nil {
 		return fmt.Errorf("reporting refused entries: %w", err)
 	}
-	for _, it := range items {
-		in.refusals.add(in.log, it, now)
-	}
+	last := items[len(items)-1]
+	in.refusals.waiting += len(items)
+	in.refusals.field, in.refusals.entry = last.refused.Field, last.id
+	in.sayRefusals(now)
 	return nil
 }
 
@@ -77,29 +77,21 @@ func (it *item) shown(field string, limit int) string {
 	return providers.Line(value, limit)
 }
 
-// refusals logs refused entries, together with others: a producer that has gone wrong sends many. What was refused can be
-// read from the stream of outcomes; values are not logged, since they may be accounts.
+// refusals are refused entries that the log does not have yet.
 type refusals struct {
-	waiting int
-	field   string
-	entry   string
-	since   time.Time
+	waiting      int
+	field, entry string // of the last one
+	said         time.Time
 }
 
-func (r *refusals) add(log zerolog.Logger, it *item, now time.Time) {
-	r.waiting++
-	r.field, r.entry = it.refused.Field, it.id
-	if now.Sub(r.since) >= refusalsEvery {
-		r.since = now
-		r.say(log)
-	}
-}
-
-func (r *refusals) say(log zerolog.Logger) {
-	if r.waiting == 0 {
+// sayRefusals logs refused entries, together with others: a producer that has gone wrong sends many. What was refused can be
+// read from the stream of outcomes; values are not logged, since they may be accounts.
+func (in *Inbox) sayRefusals(now time.Time) {
+	r := &in.refusals
+	if r.waiting == 0 || now.Sub(r.said) < refusalsEvery {
 		return
 	}
-	log.Warn().Int("entries", r.waiting).Str("entry", r.entry).Str("field", r.field).
+	in.log.Warn().Int("entries", r.waiting).Str("entry", r.entry).Str("field", r.field).
 		Msg("entries of the inbox are refused; " + ledger.OutcomesKey + " says why")
-	r.waiting = 0
+	r.waiting, r.said = 0, now
 }

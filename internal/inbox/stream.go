@@ -72,6 +72,9 @@ func (in *Inbox) claim(ctx context.Context, from string) (list []entry, next str
 	}
 	next, _ = reply[0].(string)
 	list, err = entriesOf(reply[1])
+	if all, _ := reply[1].([]any); len(list) < len(all) {
+		in.behind = true // deleted ones, which are in our hands now and have yet to be acknowledged
+	}
 	return list, next, err
 }
 
@@ -84,7 +87,7 @@ func entriesOf(reply any) ([]entry, error) {
 	}
 	list := make([]entry, 0, len(all))
 	for _, one := range all {
-		if one == nil { // Redis 6.2 claims what was deleted as nothing
+		if one == nil { // Redis 6.2 shows a deleted entry so when it is taken over
 			continue
 		}
 		pair, ok := one.([]any)

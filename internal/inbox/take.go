@@ -119,19 +119,19 @@ func (in *Inbox) passOver(ctx context.Context, items []item, now time.Time) {
 			}
 			msg, _ := fields[0].(string)
 			result, _ := fields[1].(string)
-			if msg != "" && (l.expired || l.it.failedSince(msg, result)) {
+			if msg != "" && l.it.passed(msg, result, l.expired) {
 				l.it.done = true
 			}
 		}
 	}
 }
 
-// failedSince reports whether the recall's task has failed after the entry came. One of another batch does not count for an
-// entry that names a batch, which has to count it as its own.
-func (it *item) failedSince(msg, result string) bool {
+// passed reports whether a task of the recall shows that the entry was dealt with. One of another batch that has failed does not,
+// for an entry that names a batch: it has to count there as its own.
+func (it *item) passed(msg, result string, expired bool) bool {
 	var o tasks.Outcome
 	if json.Unmarshal([]byte(result), &o) != nil || o.Outcome == "" || tasks.Succeeded(o.Outcome) {
-		return false
+		return expired
 	}
 	// The payload stands in asynq's message as it is, and the name of a batch has nothing in it that JSON would escape.
 	if it.batch != "" && !strings.Contains(msg, `"batch":"`+it.batch+`",`) {
