@@ -94,17 +94,17 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 	wrong, err := play(rdb, sim, stdout, signals)
 	switch {
 	case errors.Is(err, errInterrupted):
-		return stop(w, log, signals)
+		return stop(w.Stop, log, signals)
 	case err != nil:
-		return errors.Join(err, stop(w, log, signals))
+		return errors.Join(err, stop(w.Stop, log, signals))
 	case o.exit && wrong > 0:
-		return errors.Join(fmt.Errorf("%d sample recalls did not end as they should", wrong), stop(w, log, signals))
+		return errors.Join(fmt.Errorf("%d sample recalls did not end as they should", wrong), stop(w.Stop, log, signals))
 	case o.exit:
-		return stop(w, log, signals)
+		return stop(w.Stop, log, signals)
 	}
 	fmt.Fprintf(stdout, "\nLook at %s: each queue, its retries and its archived failures. Ctrl-C ends the demo.\n", page.url())
 	<-signals
-	return stop(w, log, signals)
+	return stop(w.Stop, log, signals)
 }
 
 // demoConfig is the configuration that a staging system would have: the simulator in the vendors' place.

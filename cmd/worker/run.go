@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/internal/config"
+	"github.com/recallq/recallq/internal/inbox"
 	"github.com/recallq/recallq/internal/metrics"
 	"github.com/recallq/recallq/internal/ops"
 	"github.com/recallq/recallq/internal/redisconn"
@@ -181,6 +183,7 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	if err != nil || !started {
 		return err
 	}
+	stopInbox := receive(rdb, log)
 	for running := true; running; {
 		select {
 		case s := <-signals:
@@ -190,23 +193,41 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 			}
 			log.Info().Str("signal", s.String()).Msg("worker stops: no more work is taken")
 		case err := <-page.failed:
+			stopInbox()
 			w.Stop()
 			return fmt.Errorf("the page: %w", err)
 		}
 	}
-	if err := stop(w, log, signals); err != nil {
+	quit := func() {
+		var wg sync.WaitGroup
+		wg.Go(stopInbox)
+		wg.Go(w.Stop)
+		wg.Wait()
+	}
+	if err := stop(quit, log, signals); err != nil {
 		// Those who are still at it use the client until the process ends.
 		return err
 	}
 	return errors.Join(queue.Close(), rdb.Close())
 }
 
+// receive turns what other languages put into the inbox into recalls, until the returned function is called.
+func receive(rdb redis.UniversalClient, log zerolog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { inbox.New(inbox.Options{Redis: rdb, Instance: instance(), Log: log}).Run(ctx) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
 // stop stops in order; a second signal stops now.
-func stop(w *worker.Worker, log zerolog.Logger, signals <-chan os.Signal) error {
+func stop(quit func(), log zerolog.Logger, signals <-chan os.Signal) error {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		w.Stop()
+		quit()
 	}()
 	for {
 		select {

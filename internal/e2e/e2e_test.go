@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -45,6 +46,22 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
+// sources makes a test's cached result depend on what the programs are built from, which go test cannot see.
+var sources = sync.OnceValue(func() error {
+	return filepath.WalkDir(filepath.Join("..", ".."), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".." {
+			return fs.SkipDir
+		}
+		if ext := filepath.Ext(path); ext == ".go" || ext == ".lua" {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+})
+
 func long(t *testing.T) {
 	t.Helper()
 	if os.Getenv("RECALLQ_LONG") != "1" {
@@ -67,6 +84,9 @@ type lane struct{ provider, app, more string }
 
 func newSite(t *testing.T, opt simulator.Options, lanes ...lane) *site {
 	t.Helper()
+	if err := sources(); err != nil {
+		t.Fatal(err)
+	}
 	s := &site{t: t, redis: redistest.Start(t)}
 	s.rdb = s.redis.Client(t)
 	sim, err := simulator.New(opt)

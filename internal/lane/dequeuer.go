@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	idlePoll   = time.Second            // how often an empty queue is looked at, should the wake-up be lost
-	brokenPoll = 500 * time.Millisecond // how often Redis is asked again while it does not answer
+	idlePoll = time.Second // how often an empty queue is looked at, should the wake-up be lost
+	// scheduledPoll is how often scheduled tasks are looked for.
+	scheduledPoll = 10 * time.Second
+	brokenPoll    = 500 * time.Millisecond // how often Redis is asked again while it does not answer
 )
 
 // Dequeuer is the Redis client that one asynq server is given. It passes everything on but asynq's dequeue script, which it
@@ -29,6 +31,9 @@ type Dequeuer struct {
 	urgent bool
 	keys   [4]string
 	stop   <-chan struct{}
+
+	scheduled string    // asynq's set of scheduled tasks
+	looked    time.Time // when that was last looked at
 
 	wake chan struct{} // holds a token when something may have come
 
@@ -48,6 +53,7 @@ func NewDequeuer(rdb redis.UniversalClient, l *Lane, p tasks.Priority, stop <-ch
 		urgent:          p == tasks.Urgent,
 		keys:            [4]string{prefix + "pending", prefix + "paused", prefix + "active", prefix + "lease"},
 		stop:            stop,
+		scheduled:       prefix + "scheduled",
 		wake:            make(chan struct{}, 1),
 	}
 }
@@ -87,6 +93,11 @@ func (d *Dequeuer) run(ctx context.Context, keys []string, args []any, eval func
 	case d.isDequeue(keys):
 		return d.dequeue(ctx, args, eval)
 	case d.isForward(keys):
+		if keys[0] == d.scheduled && !d.scheduledDue() {
+			cmd := redis.NewCmd(ctx)
+			cmd.SetVal(int64(0))
+			return cmd
+		}
 		cmd := eval()
 		if n, err := cmd.Int(); err == nil && n > 0 {
 			d.Wake()
@@ -103,6 +114,16 @@ func (d *Dequeuer) isDequeue(keys []string) bool {
 // isForward recognises the script that moves due retries into the queue.
 func (d *Dequeuer) isForward(keys []string) bool {
 	return len(keys) > 1 && len(keys) < len(d.keys) && keys[1] == d.keys[0]
+}
+
+// scheduledDue reports whether to look for scheduled tasks now. Nothing of ours is ever scheduled; should somebody else do that,
+// it is seen, but not paid for every second by every queue. It is called by one goroutine of asynq's alone.
+func (d *Dequeuer) scheduledDue() bool {
+	if time.Since(d.looked) < scheduledPoll {
+		return false
+	}
+	d.looked = time.Now()
+	return true
 }
 
 // dequeue returns a recall, or "empty" after a while.

@@ -238,3 +238,17 @@ func TestOtherScriptsPassThrough(t *testing.T) {
 		t.Errorf("%d of 2 scripts passed through", n)
 	}
 }
+
+func TestScheduledTasksAreLookedForNowAndThen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := &spy{UniversalClient: w.rdb, asked: make(chan struct{}, 10)}
+	d := NewDequeuer(s, w.process("a"), tasks.Urgent, make(chan struct{}))
+	for range 5 {
+		d.EvalSha(t.Context(), "sha", []string{"asynq:{timpush:chat}:scheduled", "asynq:{timpush:chat}:pending"})
+		d.EvalSha(t.Context(), "sha", []string{"asynq:{timpush:chat}:retry", "asynq:{timpush:chat}:pending"})
+	}
+	if n := len(s.asked); n != 6 {
+		t.Errorf("Redis was asked %d times, want 5 for the retries and 1 for scheduled tasks", n)
+	}
+}

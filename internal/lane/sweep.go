@@ -56,18 +56,15 @@ const payloadTime = "2006-01-02T15:04:05.000Z"
 // its queue. Only one process looks at a time, and only when a window of a waiting recall can have closed (see
 // [tasks.DueKey]). It returns how many were found.
 func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
-	now, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, sweepTurn.Milliseconds()).Int64()
-	if err != nil || now == 0 {
-		return 0, wrapSweep(d.queue, err)
-	}
-	at := fromMillis(now)
+	at := d.lane.now()
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
 	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()
-	if err != nil {
+	if err != nil || due == 0 && !d.news(cancelled, at) {
 		return 0, wrapSweep(d.queue, err)
 	}
-	if due == 0 && !d.news(cancelled, at) {
-		return 0, nil
+	turn, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, sweepTurn.Milliseconds()).Int64()
+	if err != nil || turn == 0 {
+		return 0, wrapSweep(d.queue, err)
 	}
 	found, err := d.look(ctx, at, cancelled)
 	if err != nil {
