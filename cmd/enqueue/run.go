@@ -115,7 +115,7 @@ func (p *program) rootCommand() *cobra.Command {
 	o.register(root.Flags())
 	o.registerFiles(root.Flags())
 	completeFlags(root)
-	root.AddCommand(p.addCommand(), p.lanesCommand(), p.statusCommand())
+	root.AddCommand(p.addCommand(), p.lanesCommand(), p.pauseCommand(), p.resumeCommand(), p.statusCommand())
 	root.AddCommand(p.watchCommand(), p.reportCommand(), p.retryCommand(), p.cancelCommand(), p.batchesCommand(), p.outcomesCommand())
 	return root
 }

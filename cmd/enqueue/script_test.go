@@ -48,7 +48,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exitsCommand, "expand": expandCommand, "lane": laneCommand, "numbers": numbersCommand,
-			"ended": endedCommand, "redis": redisCommand,
+			"ended": endedCommand, "redis": redisCommand, "worker": workerCommand, "hold": holdCommand,
+			"narrow": narrowCommand, "clean": cleanCommand,
 		},
 	})
 }
