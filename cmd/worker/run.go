@@ -179,7 +179,7 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	defer page.close()
 	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
 
-	started, err := startWhenRedisAnswers(w, rdb, log, signals)
+	started, err := startWhenRedisAnswers(w, rdb, cfg.Redis.RequireDurable, log, signals)
 	if err != nil || !started {
 		return err
 	}
@@ -242,18 +242,23 @@ func stop(quit func(), log zerolog.Logger, signals <-chan os.Signal) error {
 	}
 }
 
-// startWhenRedisAnswers starts the worker, once Redis can be reached. It is false if a signal came first.
-func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, log zerolog.Logger, signals <-chan os.Signal) (bool, error) {
-	for said := false; ; {
-		ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
-		err := rdb.Ping(ctx).Err()
-		cancel()
+// startWhenRedisAnswers starts the worker, once Redis can be reached and is one that recalls can be given to. It is false if a
+// signal came first.
+func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, durable bool, log zerolog.Logger, signals <-chan os.Signal) (bool, error) {
+	for said := ""; ; {
+		report, err := inspect(rdb)
 		if err == nil {
+			if durable && report.Durable() != nil {
+				return false, report.Durable()
+			}
+			for _, warning := range report.Warnings {
+				log.Warn().Msg(warning.Text)
+			}
 			return true, w.Start(context.Background())
 		}
-		if !said {
-			log.Error().Err(err).Msg("redis does not answer; the worker starts once it does")
-			said = true
+		if text := err.Error(); text != said {
+			log.Error().Err(err).Msg("redis cannot be used; the worker starts once it can")
+			said = text
 		}
 		select {
 		case s := <-signals:
@@ -263,6 +268,12 @@ func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, log zero
 		case <-time.After(redisRetry):
 		}
 	}
+}
+
+func inspect(rdb redis.UniversalClient) (redisconn.Report, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+	defer cancel()
+	return redisconn.Inspect(ctx, rdb)
 }
 
 // newWorker builds the worker of all the configuration's lanes.

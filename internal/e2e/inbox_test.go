@@ -13,6 +13,7 @@ import (
 
 // Any language enqueues with one XADD; a bad row is answered on the stream of outcomes and keeps nobody waiting.
 func TestARowInTheInboxIsCarriedOut(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, simulator.Options{KnowAll: true}, lane{"jiguang", "news", ""})
 	s.worker()
 	for _, row := range []string{

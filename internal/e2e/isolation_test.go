@@ -75,6 +75,7 @@ func (s *site) recalled(provider string) int {
 // again, uncounted; the vendor says that they are recalled already, and that counts as done. None with an outcome is called
 // again.
 func TestAKilledWorkersRecallsRunAgain(t *testing.T) {
+	t.Parallel()
 	long(t)
 	s := newSite(t, simulator.Options{KnowAll: true, Latency: 300 * time.Millisecond}, lane{"jiguang", "news", "concurrency: 8"})
 	const n = 200

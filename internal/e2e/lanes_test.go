@@ -37,6 +37,7 @@ func TestThreeWorkersTogetherKeepOneCallPerSecond(t *testing.T) {
 }
 
 func TestKilledWorkersLeaveNoCallTooMany(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, simulator.Options{KnowAll: true, Latency: 100 * time.Millisecond}, lane{"timpush", "chat", ""})
 	n := 8
 	if os.Getenv("RECALLQ_LONG") == "1" {
@@ -71,6 +72,7 @@ func TestKilledWorkersLeaveNoCallTooMany(t *testing.T) {
 }
 
 func TestAFrozenWorkerLeavesNoCallTooMany(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, simulator.Options{KnowAll: true}, lane{"timpush", "chat", ""})
 	first := s.worker()
 	s.worker()
@@ -91,6 +93,7 @@ func TestAFrozenWorkerLeavesNoCallTooMany(t *testing.T) {
 
 // With the simulator's clock as judge: what one process was told to do at a time must not be done much later.
 func TestAStopUnderLoadLosesNothingAndCallsNothingTwice(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, simulator.Options{KnowAll: true, Latency: 20 * time.Millisecond}, lane{"jiguang", "news", ""})
 	const n = 2000
 	first := s.worker()
@@ -115,6 +118,7 @@ func TestAStopUnderLoadLosesNothingAndCallsNothingTwice(t *testing.T) {
 }
 
 func TestASecondSignalStopsNow(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, simulator.Options{KnowAll: true, Latency: 8 * time.Second}, lane{"jiguang", "news", ""})
 	w := s.worker()
 	s.enqueue(ums(1))
@@ -151,6 +155,7 @@ func TestAnUrgentRecallDoesNotWaitForBulkOnes(t *testing.T) {
 }
 
 func TestWrongCredentialsForAMinuteCostAMinute(t *testing.T) {
+	t.Parallel()
 	long(t)
 	s := newSite(t, simulator.Options{KnowAll: true, NoLimits: true}, lane{"jiguang", "news", "concurrency: 32"})
 	account := simulator.SampleAccounts()[0]

@@ -18,6 +18,7 @@ import (
 // The three programs as a person starts them: a simulator in the vendors' place, a worker with a configuration file, and the
 // command line, on a real Redis.
 func TestThreeProgramsAndARedis(t *testing.T) {
+	t.Parallel()
 	s := &site{t: t, redis: redistest.Start(t)}
 	s.rdb = s.redis.Client(t)
 	vendors := s.simulator("--know-all", "--limits", "off")

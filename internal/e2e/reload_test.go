@@ -14,6 +14,7 @@ import (
 
 // A secret in a file is mended while its lane is held: work goes on without anybody telling the worker.
 func TestASecretMendedOnDiskEndsTheHold(t *testing.T) {
+	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "secret")
 	write := func(text string) {
 		t.Helper()
@@ -39,6 +40,7 @@ func TestASecretMendedOnDiskEndsTheHold(t *testing.T) {
 }
 
 func TestAReloadKeepsTheOldConfigurationIfTheNewOneIsBad(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, simulator.Options{KnowAll: true}, lane{"jiguang", "news", ""})
 	w := s.worker()
 	good, err := os.ReadFile(s.config)

@@ -21,6 +21,7 @@ import (
 // Everything is run with marked secrets, with vendors that refuse them and that repeat them in their answers; then they are
 // looked for wherever somebody could read them.
 func TestNoSecretIsToldAnywhere(t *testing.T) {
+	t.Parallel()
 	const mark = "s3cr3tmark"
 	secret := func(name string) string { return mark + name + "0123456789" }
 	accounts := []simulator.Account{
