@@ -113,6 +113,9 @@ func demoConfig(vendors, listen string) (*config.Config, error) {
 	if listen == "" {
 		cfg.Listen = freeOr(demoListen)
 	}
+	if err := config.CheckListen(cfg.Listen, cfg.UI); err != nil {
+		return nil, usageError{fmt.Errorf("--listen: %w", err)}
+	}
 	for _, spec := range providers.Specs() {
 		app := config.App{
 			Provider: spec.Name, Name: demoApp, BaseURL: vendors, Timeout: 5 * time.Second, Concurrency: 4,

@@ -132,8 +132,8 @@ func start(o options, lookup env, signals <-chan os.Signal, stdout, stderr io.Wr
 		return err
 	}
 	cfg.Listen = cmp.Or(o.listen, cfg.Listen)
-	if err := ops.CheckListen(cfg.Listen, pageOf(cfg)); err != nil {
-		return usageError{err}
+	if err := config.CheckListen(cfg.Listen, cfg.UI); err != nil {
+		return usageError{fmt.Errorf("--listen: %w", err)}
 	}
 	if o.check {
 		return check(cfg, o.call, stdout)

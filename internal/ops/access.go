@@ -3,7 +3,6 @@ package ops
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -11,19 +10,6 @@ import (
 
 	"github.com/rs/zerolog"
 )
-
-// CheckListen refuses an address that other machines can reach when the page has no password. The error says what to set.
-func CheckListen(addr string, ui UI) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("listen: %q is no address; use host:port, like 127.0.0.1:8080", addr)
-	}
-	if !ui.Enabled || ui.Password != "" || isLoopback(host) {
-		return nil
-	}
-	return fmt.Errorf("listen: %s can be reached from other machines and the page has no password; "+
-		"set ui.password_file, or ui.enabled: false, or listen on 127.0.0.1", addr)
-}
 
 func isLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {

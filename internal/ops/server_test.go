@@ -214,39 +214,6 @@ func TestIncompleteOptionsAreAnError(t *testing.T) {
 	}
 }
 
-func TestCheckListen(t *testing.T) {
-	t.Parallel()
-	open, locked, off := ops.UI{Enabled: true}, ops.UI{Enabled: true, Password: "x"}, ops.UI{}
-	for _, c := range []struct {
-		addr string
-		ui   ops.UI
-		want string // a part of the error; empty: none
-	}{
-		{"127.0.0.1:8080", open, ""},
-		{"127.8.8.8:8080", open, ""},
-		{"[::1]:8080", open, ""},
-		{"localhost:8080", open, ""},
-		{":8080", open, "listen: :8080 can be reached from other machines"},
-		{"0.0.0.0:8080", open, "set ui.password_file, or ui.enabled: false"},
-		{"[::]:8080", open, "no password"},
-		{"10.0.0.1:8080", open, "no password"},
-		{"worker.internal:8080", open, "no password"},
-		{"localhost.example.com:8080", open, "no password"},
-		{"0.0.0.0:8080", locked, ""},
-		{"0.0.0.0:8080", off, ""},
-		{"8080", open, `listen: "8080" is no address; use host:port`},
-		{"8080", off, "is no address"},
-	} {
-		err := ops.CheckListen(c.addr, c.ui)
-		switch {
-		case c.want == "" && err != nil:
-			t.Errorf("%s, %+v: %v", c.addr, c.ui, err)
-		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
-			t.Errorf("%s, %+v: %v, want %q", c.addr, c.ui, err, c.want)
-		}
-	}
-}
-
 // TestANameThatLeadsToLoopbackDoesNotOpenThePage is a site that gives its own name this machine's loopback address, so that a
 // browser takes the page for the site's own.
 func TestANameThatLeadsToLoopbackDoesNotOpenThePage(t *testing.T) {
