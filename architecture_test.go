@@ -60,7 +60,7 @@ var rules = []struct {
 }
 
 // asynqRooms are the only rooms that know the queue library.
-var asynqRooms = []string{"tasks", "internal/worker", "internal/ops", "internal/lane", "cmd/"}
+var asynqRooms = []string{"tasks", "internal/worker", "internal/ops", "cmd/"}
 
 // vendors are the providers' packages: none imports another.
 var vendors = []string{"jiguang", "engagelab", "timpush", "timchat", "rongcloud"}
