@@ -96,13 +96,21 @@ func (p *Producer) find(ctx context.Context, queue, id string) (copyOf, error) {
 	return p.look(ctx, queue, id)
 }
 
+// looked are the fields of a task's hash that make up a copyOf.
+var looked = []string{"state", "result", "msg", ErrorMark}
+
 // look reads one queue's copy of a recall.
 func (p *Producer) look(ctx context.Context, queue, id string) (copyOf, error) {
-	c := copyOf{queue: queue, id: id}
-	values, err := p.reader.HMGet(ctx, TaskKey(queue, id), "state", "result", "msg", ErrorMark).Result()
+	values, err := p.reader.HMGet(ctx, TaskKey(queue, id), looked...).Result()
 	if err != nil {
-		return c, fmt.Errorf("looking for %s in %s: %w", id, queue, err)
+		return copyOf{queue: queue, id: id}, fmt.Errorf("looking for %s in %s: %w", id, queue, err)
 	}
+	return readCopy(queue, id, values), nil
+}
+
+// readCopy reads the values of the fields looked for.
+func readCopy(queue, id string, values []any) copyOf {
+	c := copyOf{queue: queue, id: id}
 	var msg string
 	for i, to := range []*string{&c.state, &c.result, &msg, &c.reason} {
 		*to, _ = values[i].(string)
@@ -118,7 +126,7 @@ func (p *Producer) look(ctx context.Context, queue, id string) (copyOf, error) {
 		c.payload = payloadOf([]byte(msg))
 		c.recall, _ = Decode(c.payload) // of a newer payload at least the batch can be read
 	}
-	return c, nil
+	return c
 }
 
 // payloadField is the number of the field "payload" in asynq's TaskMessage.

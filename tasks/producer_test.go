@@ -119,7 +119,11 @@ func TestEnqueuedAgain(t *testing.T) {
 						s.act(t, rdb, one.Queue, one.ID)
 						again := withBatch(message, "second", 1)
 						again.Ref = "again"
+						foretold := peek(t, rdb, second, again)
 						got := enqueue(t, p, again, tasks.WithPriority(second))
+						if diff := cmp.Diff(got, foretold); diff != "" {
+							t.Errorf("foretold otherwise: %s", diff)
+						}
 
 						moved := s.moves && first == tasks.Bulk && second == tasks.Urgent
 						want := tasks.Result{
