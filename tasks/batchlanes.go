@@ -16,18 +16,27 @@ const LaneField = "lane:"
 type batchLanes struct {
 	rdb   redis.Cmdable
 	batch string
-	told  sync.Map
+
+	// mu is held while Redis is told: hundreds of callers with their first recalls are not to open a connection each.
+	mu   sync.Mutex
+	told map[[2]string]bool // provider and app
 }
 
 // tell writes a lane before its first recall is enqueued.
 func (l *batchLanes) tell(ctx context.Context, provider, app string) error {
-	name := Lane{Provider: provider, App: app}.Name()
-	if _, told := l.told.Load(name); told {
+	lane := [2]string{provider, app}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.told[lane] {
 		return nil
 	}
+	name := Lane{Provider: provider, App: app}.Name()
 	if err := l.rdb.HSet(ctx, BatchKey(l.batch), LaneField+name, 1).Err(); err != nil {
 		return fmt.Errorf("noting the lane %s in the batch %s: %w", name, l.batch, err)
 	}
-	l.told.Store(name, true)
+	if l.told == nil {
+		l.told = map[[2]string]bool{}
+	}
+	l.told[lane] = true
 	return nil
 }
