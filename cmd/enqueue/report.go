@@ -211,13 +211,25 @@ var own = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z|\b(?:\d+h)?(?:\d+m)?\d+(
 
 // alike is a failure's reason without what is its own, so that those with one cause are one group.
 func alike(f tasks.Failure) string {
-	reason := f.Error
+	// The heading says outcome and code already.
+	reason := strings.TrimPrefix(f.Error, fmt.Sprintf("%s (%s): ", kindOf(f.Outcome.Outcome), f.Outcome.Code))
 	for _, part := range []string{f.Recall.MessageID, f.Recall.From, f.Recall.To} {
 		if len(part) >= 4 {
 			reason = strings.ReplaceAll(reason, part, "…")
 		}
 	}
 	return own.ReplaceAllString(reason, "…")
+}
+
+// kindOf is the kind of fault that leads to an outcome by itself.
+func kindOf(outcome string) providers.Kind {
+	switch outcome {
+	case tasks.Expired:
+		return providers.WindowClosed
+	case tasks.Rejected:
+		return providers.Invalid
+	}
+	return providers.NotFound
 }
 
 func (g *groups) print(out *bufio.Writer, b ledger.Batch) {
@@ -247,11 +259,11 @@ func (g *groups) print(out *bufio.Writer, b ledger.Batch) {
 }
 
 func (g *group) heading() string {
-	code := ""
+	text := fmt.Sprintf("%d × %s %s", g.count, g.provider, g.outcome)
 	if g.code != "" {
-		code = ", code " + g.code
+		text += " " + g.code
 	}
-	return fmt.Sprintf("%d × %s %s%s: %s", g.count, g.provider, g.outcome, code, cmp.Or(g.reason, "no reason is on record"))
+	return text + ": " + cmp.Or(g.reason, "no reason is on record")
 }
 
 func sayExample(f tasks.Failure) string {

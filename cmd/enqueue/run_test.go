@@ -252,7 +252,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 }
 
 func TestRedisOutOfMemory(t *testing.T) {
-	server := redistest.Start(t, "--maxmemory", "4mb", "--maxmemory-policy", "noeviction")
+	server := redistest.Start(t, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
 	s := start(t, server.Addr, time.Minute, append(bulkArgs, "--batch", "b")...)
 	go s.feed(0, 50_000)
 	if code := s.exit(); code != exitFailure {

@@ -196,18 +196,18 @@ func (v view) subtitle() string {
 	b := v.batch
 	parts := []string{providers.Line(b.By, 60)}
 	if !b.CreatedAt.IsZero() {
-		parts = append(parts, "begun "+shortTime(max(v.now.Sub(b.CreatedAt), 0))+" ago")
+		parts[0] += ", " + sayBegun(b, v.now)
 	}
 	inputs := "1 input"
 	if b.Inputs != 1 {
 		inputs = fmt.Sprintf("%d inputs", b.Inputs)
 	}
 	if b.Reading > 0 {
-		inputs += fmt.Sprintf(", %d not read to the end yet", b.Reading)
+		inputs += fmt.Sprintf(", %d not read to its end", b.Reading)
 	}
 	parts = append(parts, inputs)
 	if left := b.LastRecallBy.Sub(v.now); !b.LastRecallBy.IsZero() && left > 0 {
-		parts = append(parts, "last window closes in "+shortTime(left))
+		parts = append(parts, "windows close in "+shortTime(left))
 	}
 	return strings.Join(parts, "; ")
 }
@@ -327,13 +327,12 @@ func (v view) laneLines() []painted {
 	const red = "\x1b[31m"
 	var closed, open []painted
 	for _, l := range v.lanes {
-		name := fmt.Sprintf("%s%-20s ", leftMargin, l.name())
-		waits := thousands(l.Waiting()) + " waiting"
+		name := fmt.Sprintf("%s%-18s %s waiting; ", leftMargin, l.name(), thousands(l.Waiting()))
 		if why := l.say(v.now); why != "" {
-			closed = append(closed, painted{{text: name}, {why, red}, {text: "; " + waits}})
+			closed = append(closed, painted{{text: name}, {why, red}})
 			continue
 		}
-		open = append(open, plain(name+"open; "+waits+"; "+sayLaneLimits(l.published)))
+		open = append(open, plain(name+"open, "+sayLaneLimits(l.published)))
 	}
 	if len(closed)+len(open) == 0 {
 		return nil

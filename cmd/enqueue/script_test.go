@@ -50,6 +50,8 @@ func TestScripts(t *testing.T) {
 			"exits": exitsCommand, "expand": expandCommand, "lane": laneCommand, "numbers": numbersCommand,
 			"ended": endedCommand, "redis": redisCommand, "worker": workerCommand, "hold": holdCommand,
 			"narrow": narrowCommand, "clean": cleanCommand,
+			"ends": endsCommand, "keep": keepCommand,
+			"until": untilCommand,
 		},
 	})
 }
@@ -141,6 +143,10 @@ func laneCommand(ts *testscript.TestScript, _ bool, args []string) {
 			age, err := time.ParseDuration(value)
 			ts.Check(err)
 			l.LastSeen = l.LastSeen.Add(-age)
+		case "window":
+			window, err := time.ParseDuration(value)
+			ts.Check(err)
+			l.Window = window
 		case "hold":
 			l.Hold = value
 		case "simulated":

@@ -295,16 +295,15 @@ func (v view) sayLeft() string {
 	if v.rate >= 0 {
 		parts = append(parts, fmt.Sprintf("%.3g a second", v.rate))
 	}
-	var left []string
 	atLimits := v.atLimits()
 	if atLimits >= time.Second {
-		left = append(left, shortTime(atLimits)+" at the lanes' limits")
+		parts = append(parts, shortTime(atLimits)+" left at the lanes' limits")
 	}
 	if v.rate > 0 && v.batch.Open > 0 {
-		left = append(left, shortTime(time.Duration(float64(v.batch.Open)/v.rate*float64(time.Second)))+" at this rate")
-	}
-	if len(left) > 0 {
-		parts = append(parts, "left: "+strings.Join(left, ", "))
+		// A lane that is closed makes no difference to the rate, so that it tells nothing where the limits need longer.
+		if left := time.Duration(float64(v.batch.Open) / v.rate * float64(time.Second)); left > atLimits {
+			parts = append(parts, shortTime(left)+" left at this rate")
+		}
 	}
 	return strings.Join(parts, "; ")
 }
@@ -366,11 +365,11 @@ func (l laneView) say(now time.Time) string {
 }
 
 func (l laneView) sayHeld(now time.Time) string {
-	text := "held: " + cmp.Or(l.Hold.Says, l.Hold.Reason)
+	text := "held"
 	if left := l.Hold.Until.Sub(now); left > 0 {
-		text += "; next try in " + shortTime(left)
+		text += ", next try in " + shortTime(left)
 	}
-	return text
+	return text + ": " + cmp.Or(l.Hold.Says, l.Hold.Reason)
 }
 
 func sayUntil(t, now time.Time) string {
@@ -395,6 +394,7 @@ func (v view) line(times bool) string {
 	}
 	for _, l := range v.lanes {
 		switch why := l.say(v.now); {
+		case b.Open == 0:
 		case why != "" && times:
 			text += "; " + l.name() + " " + why
 		case why != "":
