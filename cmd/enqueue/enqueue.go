@@ -51,6 +51,7 @@ type enqueuing struct {
 
 	rdb     redis.UniversalClient
 	where   string // Redis, for messages
+	bounded bool   // Redis has a maxmemory
 	batch   *tasks.Batch
 	noticed sync.Map // lanes that were spoken of
 	outage  outage
@@ -76,6 +77,13 @@ func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSour
 		return errors.Join(err, refused.close())
 	}
 	defer e.rdb.Close()
+	source, err = e.confirm(ctx, source)
+	if err == nil {
+		err = e.begin(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, refused.close())
+	}
 	if set.generated {
 		c.say("batch %s; to go on after an interruption, run the same command with --batch %s", set.batch, set.batch)
 	}
@@ -83,20 +91,18 @@ func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSour
 	return e.thenWatch(ctx, e.end(ctx, complete, runErr))
 }
 
-// open connects and does all that can fail before the first row.
+// open connects and looks at what is there.
 func (e *enqueuing) open(ctx context.Context) error {
 	var err error
 	e.where = redisconn.Describe(e.set.redis)
 	if e.rdb, err = connect(ctx, e.set.redis); err != nil {
 		return err
 	}
-	lanes, err := tasks.Lanes(ctx, e.rdb)
-	if err == nil {
-		producer := tasks.NewProducer(e.rdb, tasks.WithClock(e.p.now))
-		e.batch, err = producer.OpenBatch(ctx, tasks.BatchOptions{
-			Name: e.set.batch, By: e.set.by, Reason: e.set.reason, Inputs: e.set.inputs,
-		})
+	if err := e.checkRedis(ctx); err != nil {
+		_ = e.rdb.Close()
+		return err
 	}
+	lanes, err := tasks.Lanes(ctx, e.rdb)
 	if err != nil {
 		_ = e.rdb.Close()
 		return failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
@@ -109,11 +115,24 @@ func (e *enqueuing) open(ctx context.Context) error {
 	return nil
 }
 
+// begin opens the batch, the last thing before the first row.
+func (e *enqueuing) begin(ctx context.Context) (err error) {
+	producer := tasks.NewProducer(e.rdb, tasks.WithClock(e.p.now))
+	e.batch, err = producer.OpenBatch(ctx, tasks.BatchOptions{
+		Name: e.set.batch, By: e.set.by, Reason: e.set.reason, Inputs: e.set.inputs,
+	})
+	if err != nil {
+		return failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
+	}
+	return nil
+}
+
 // run reads and writes until the source ends, somebody interrupts, or something fails for good. complete says that every
 // row of the source was dealt with.
 func (e *enqueuing) run(parent context.Context, source rowSource) (complete bool, err error) {
 	ctx, stop := context.WithCancelCause(parent)
 	defer stop(nil)
+	go e.watchMemory(ctx, stop)
 
 	jobs := make(chan job, writers)
 	read := make(chan error, 1)

@@ -50,6 +50,7 @@ type enqueueFlags struct {
 	batch, reason, by               string
 	priority, rejects, progress     string
 	dryRun, allowUnserved, watch    bool
+	yes, confirm                    bool
 	isAdmin, isDelete, noLastUpdate bool
 	fields                          map[string]*string
 }
@@ -82,6 +83,8 @@ func (o *enqueueFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.dryRun, "dry-run", false, "check every row, enqueue nothing")
 	f.StringVar(&o.rejects, "rejects", "", "`FILE` for the rows that are refused, to be mended and fed back in")
 	f.BoolVar(&o.allowUnserved, "allow-unserved", false, "also enqueue for lanes that no worker has ever published")
+	f.BoolVar(&o.yes, "yes", false, "answer the question that comes after 10,000 rows on a terminal, and go on although Redis's memory is short")
+	f.BoolVar(&o.confirm, "confirm", false, "go on after 10,000 rows without a question, also where there is no terminal")
 	f.BoolVar(&o.watch, "watch", false, "then watch the batch until it has ended, as enqueue watch does")
 	f.StringVar(&o.progress, "progress", "auto", "`WHEN` to show progress on standard error: auto (on a terminal), always or never")
 }
@@ -109,6 +112,7 @@ type settings struct {
 	rejects       string
 	allowUnserved bool
 	watch         bool
+	yes, confirm  bool
 	progress      string
 	json          bool
 	redis         redisconn.Options
@@ -121,7 +125,7 @@ func (o *enqueueFlags) check(p *program, flags *pflag.FlagSet) (*settings, error
 	now := p.now()
 	s := &settings{
 		files: o.files, batch: o.batch, reason: o.reason, by: o.by, dryRun: o.dryRun, rejects: o.rejects,
-		allowUnserved: o.allowUnserved, watch: o.watch, progress: o.progress, format: input.Auto,
+		allowUnserved: o.allowUnserved, watch: o.watch, yes: o.yes, confirm: o.confirm, progress: o.progress, format: input.Auto,
 	}
 	var err error
 	if s.json, err = p.common.json(); err != nil {
@@ -248,7 +252,12 @@ func parseZone(name string) (*time.Location, error) {
 	return zone, nil
 }
 
-func isOneLine(text string) bool { return len(text) <= 1024 && providers.Line(text, 1024) == text }
+// maxReason is how long --reason and --by may be, in bytes.
+const maxReason = 1024
+
+func isOneLine(text string) bool {
+	return len(text) <= maxReason && providers.Line(text, maxReason) == text
+}
 
 func userAtHost() string {
 	name := "unknown"
@@ -259,7 +268,7 @@ func userAtHost() string {
 	if err != nil {
 		host = "unknown"
 	}
-	return providers.Line(name+"@"+host, 1024)
+	return providers.Line(name+"@"+host, maxReason)
 }
 
 // completeFlags offers the values of flags that have only a few. Their errors can only be about flags that do not exist.

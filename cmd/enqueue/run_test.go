@@ -140,7 +140,7 @@ func (s *running) counts() (read, enqueued, duplicate, failed int) {
 	return n[1], n[2], n[3], n[6]
 }
 
-var bulkArgs = []string{"--file", "-", "--provider", "engagelab", "--sent-at", "40m"}
+var bulkArgs = []string{"--file", "-", "--provider", "engagelab", "--sent-at", "40m", "--confirm"}
 
 func TestInterrupted(t *testing.T) {
 	t.Cleanup(func() { goleak.VerifyNone(t) })
@@ -156,7 +156,7 @@ func TestInterrupted(t *testing.T) {
 	if read != enqueued || enqueued != s.queued() {
 		t.Errorf("read %d, enqueued %d, in the queue %d: want the same", read, enqueued, s.queued())
 	}
-	resume := regexp.MustCompile(`to go on from here: enqueue --file - --provider engagelab --sent-at 40m --batch (\S+) --sent-at (\S+)\n`)
+	resume := regexp.MustCompile(`to go on from here: enqueue --file - --provider engagelab --sent-at 40m --confirm --batch (\S+) --sent-at (\S+)\n`)
 	m := resume.FindStringSubmatch(s.stderr.String())
 	if m == nil {
 		t.Fatalf("no command that resumes in %q", s.stderr.String())
@@ -219,7 +219,7 @@ func TestRedisAwayForTooLong(t *testing.T) {
 	if code := s.exit(); code != exitFailure {
 		t.Errorf("exit code %d, want %d", code, exitFailure)
 	}
-	for _, want := range []string{"; gave up after 0s\n", "to go on from here: enqueue --file - --provider engagelab --sent-at 40m --batch b --sent-at "} {
+	for _, want := range []string{"; gave up after 0s\n", "to go on from here: enqueue --file - --provider engagelab --sent-at 40m --confirm --batch b --sent-at "} {
 		if !s.says(want)() {
 			t.Errorf("%q is missing in %q", want, s.stderr.String())
 		}
@@ -252,8 +252,8 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 }
 
 func TestRedisOutOfMemory(t *testing.T) {
-	server := redistest.Start(t, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction")
-	s := start(t, server.Addr, time.Minute, append(bulkArgs, "--batch", "b")...)
+	server := redistest.Start(t, "--maxmemory", "10mb", "--maxmemory-policy", "noeviction")
+	s := start(t, server.Addr, time.Minute, append(bulkArgs, "--batch", "b", "--yes")...)
 	go s.feed(0, 50_000)
 	if code := s.exit(); code != exitFailure {
 		t.Errorf("exit code %d, want %d", code, exitFailure)

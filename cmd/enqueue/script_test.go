@@ -70,6 +70,21 @@ func TestScriptOnRealRedis(t *testing.T) {
 	})
 }
 
+// TestManyRows runs what takes too long on an embedded Redis.
+func TestManyRows(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendfsync", "no")
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/real",
+		RequireExplicitExec: true,
+		UpdateScripts:       *update,
+		Setup:               func(env *testscript.Env) error { return prepare(env, server.Addr, nil) },
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exitsCommand, "redis": redisCommand, "numbers": numbersCommand,
+		},
+	})
+}
+
 const (
 	clientKey = "client"
 	serverKey = "server"
