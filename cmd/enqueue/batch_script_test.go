@@ -3,14 +3,32 @@ package main
 import (
 	"os"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/tasks"
 )
+
+// TestBatchScriptsOnRealRedis runs the scripts about batches against real ones, as miniredis does not scan as Redis does.
+func TestBatchScriptsOnRealRedis(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"report", "retry", "cancel", "batches"} {
+		server := redistest.Start(t)
+		testscript.Run(t, testscript.Params{
+			Files:               []string{"testdata/script/" + name + ".txtar"},
+			RequireExplicitExec: true,
+			Setup:               func(env *testscript.Env) error { return prepare(env, server.Addr, nil) },
+			Cmds: map[string]func(*testscript.TestScript, bool, []string){
+				"exits": exitsCommand, "redis": redisCommand, "ends": endsCommand, "expand": expandCommand, "lane": laneCommand,
+			},
+		})
+	}
+}
 
 // endsCommand: ends QUEUE MESSAGE_ID OUTCOME [CODE [ERROR]]: does what a worker does when a waiting recall ends: it writes the
 // outcome to the book of record. MESSAGE_ID may be * for all that wait.
