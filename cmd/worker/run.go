@@ -38,6 +38,7 @@ const (
 const (
 	redisRetry   = time.Second     // how often an unreachable Redis is tried again at the start
 	pingTimeout  = 5 * time.Second // how long Redis may take to answer that
+	lastWrites   = 2 * time.Second // how much longer than calls in flight what is written about them may take
 	pageShutdown = 2 * time.Second // how long a stop waits for the page's requests
 )
 
@@ -166,6 +167,9 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	if err != nil {
 		return usageError{err}
 	}
+	link := redisconn.NewLink(tellChange(log))
+	link.Watch(rdb)
+	link.Watch(queue)
 	current := &settings{cfg: cfg}
 	w, err := newWorker(rdb, queue, current, m, log)
 	if err != nil {
@@ -179,7 +183,7 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	defer page.close()
 	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
 
-	started, err := startWhenRedisAnswers(w, rdb, cfg.Redis.RequireDurable, log, signals)
+	started, err := startWhenRedisAnswers(w, rdb, link, cfg.Redis.RequireDurable, log, signals)
 	if err != nil || !started {
 		return err
 	}
@@ -199,6 +203,7 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 		}
 	}
 	quit := func() {
+		link.Hurry(time.Now().Add(w.Grace() + lastWrites))
 		var wg sync.WaitGroup
 		wg.Go(stopInbox)
 		wg.Go(w.Stop)
@@ -209,6 +214,17 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 		return err
 	}
 	return errors.Join(queue.Close(), rdb.Close())
+}
+
+// tellChange says once when Redis goes away, and once when it is back.
+func tellChange(log zerolog.Logger) func(redisconn.Change) {
+	return func(c redisconn.Change) {
+		if c.Down {
+			log.Error().Err(c.Err).Msg("redis does not answer; nothing is called until it does")
+			return
+		}
+		log.Info().Str("away", c.Lasted.Round(time.Millisecond).String()).Msg("redis answers again")
+	}
 }
 
 // receive turns what other languages put into the inbox into recalls, until the returned function is called.
@@ -244,7 +260,7 @@ func stop(quit func(), log zerolog.Logger, signals <-chan os.Signal) error {
 
 // startWhenRedisAnswers starts the worker, once Redis can be reached and is one that recalls can be given to. It is false if a
 // signal came first.
-func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, durable bool, log zerolog.Logger, signals <-chan os.Signal) (bool, error) {
+func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, link *redisconn.Link, durable bool, log zerolog.Logger, signals <-chan os.Signal) (bool, error) {
 	for said := ""; ; {
 		report, err := inspect(rdb)
 		if err == nil {
@@ -256,7 +272,7 @@ func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, durable 
 			}
 			return true, w.Start(context.Background())
 		}
-		if text := err.Error(); text != said {
+		if text := err.Error(); text != said && !link.Down() { // that it is away is told already
 			log.Error().Err(err).Msg("redis cannot be used; the worker starts once it can")
 			said = text
 		}

@@ -27,7 +27,6 @@ const (
 	trimEvery    = 5 * time.Minute
 	sweepEvery   = 10 * time.Second
 	sweepMost    = 2 * time.Minute
-	pingEvery    = 2 * time.Second
 	minUrgent    = 2 // workers of its own that urgent recalls of a lane have at least
 	// emptyPause is asynq's pause after an empty dequeue. The real waiting is done by the lane's dequeuer.
 	emptyPause = 2 * time.Millisecond
@@ -165,15 +164,15 @@ func (w *Worker) newServer(s *station, p tasks.Priority, concurrency int) *serve
 			DelayedTaskCheckInterval: forwardEvery,
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
-			ShutdownTimeout:          w.grace(),
+			ShutdownTimeout:          w.Grace(),
 			Logger:                   logger{s.log},
 			LogLevel:                 asynq.WarnLevel,
 		}),
 	}
 }
 
-// grace is how long a stop waits for calls in flight.
-func (w *Worker) grace() time.Duration {
+// Grace is how long a stop waits for calls in flight.
+func (w *Worker) Grace() time.Duration {
 	grace := stopGrace
 	for _, l := range w.opt.Lanes {
 		grace = max(grace, l.Timeout+callGrace)
@@ -195,7 +194,6 @@ func (w *Worker) Start(ctx context.Context) error {
 	}
 	w.started.Store(true)
 	w.wg.Go(w.listen)
-	w.wg.Go(w.watchRedis)
 	w.wg.Go(w.sweeping)
 	w.wg.Go(w.housekeeping)
 	return nil
@@ -205,7 +203,7 @@ func (w *Worker) Start(ctx context.Context) error {
 func (w *Worker) Stop() {
 	w.started.Store(false)
 	close(w.stop)
-	grace := time.AfterFunc(w.grace(), func() { close(w.leave) })
+	grace := time.AfterFunc(w.Grace(), func() { close(w.leave) })
 	defer grace.Stop()
 	var wg sync.WaitGroup
 	for _, s := range w.stations {
@@ -248,31 +246,6 @@ func (w *Worker) listen() {
 			} else if d := dequeuers[m.Payload]; d != nil {
 				d.Wake()
 			}
-		}
-	}
-}
-
-// watchRedis says once when Redis does not answer any more, and once when it does again.
-func (w *Worker) watchRedis() {
-	tick := time.NewTicker(pingEvery)
-	defer tick.Stop()
-	away := time.Time{}
-	for {
-		select {
-		case <-w.stop:
-			return
-		case <-tick.C:
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), pingEvery)
-		err := w.opt.Redis.Ping(ctx).Err()
-		cancel()
-		switch {
-		case err != nil && away.IsZero():
-			away = time.Now()
-			w.opt.Log.Error().Err(err).Msg("redis does not answer; nothing is called until it does")
-		case err == nil && !away.IsZero():
-			w.opt.Log.Info().Dur("away_ms", time.Since(away)).Msg("redis answers again")
-			away = time.Time{}
 		}
 	}
 }
