@@ -267,6 +267,9 @@ func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, link *re
 			if durable && report.Durable() != nil {
 				return false, report.Durable()
 			}
+			err = w.Publish(context.Background())
+		}
+		if err == nil {
 			for _, warning := range report.Warnings {
 				log.Warn().Msg(warning.Text)
 			}
@@ -328,17 +331,17 @@ func laneOf(app config.App) (worker.Lane, error) {
 	}
 	spec, _ := providers.Lookup(app.Provider)
 	return worker.Lane{
-		Spec:           spec,
-		App:            app.Name,
-		Provider:       provider,
-		Fingerprint:    registry.Fingerprint(app),
-		Window:         app.Window,
-		Limits:         app.Limits,
-		Timeout:        app.Timeout,
-		Concurrency:    app.Concurrency,
-		Simulated:      app.Simulated,
-		HasDefaultText: registry.HasDefaultText(app),
-		Account:        registry.SharedAccount(app),
+		Spec:        spec,
+		App:         app.Name,
+		Provider:    provider,
+		Fingerprint: registry.Fingerprint(app),
+		Window:      app.Window,
+		Limits:      app.Limits,
+		Timeout:     app.Timeout,
+		Concurrency: app.Concurrency,
+		Simulated:   app.Simulated,
+		DefaultText: registry.DefaultText(app),
+		Account:     registry.SharedAccount(app),
 	}, nil
 }
 

@@ -62,10 +62,13 @@ func SharedAccount(app config.App) string {
 	return ""
 }
 
-// HasDefaultText reports whether the app has a text of its own for recalls that bring none.
-func HasDefaultText(app config.App) bool {
+// DefaultText is the app's own text for recalls that bring none; empty if it has none.
+func DefaultText(app config.App) string {
 	c, ok := app.Settings.(timpush.Config)
-	return ok && (c.OfflinePushTitle != "" || c.OfflinePushDesc != "")
+	if !ok || c.OfflinePushTitle == "" && c.OfflinePushDesc == "" {
+		return ""
+	}
+	return c.OfflinePushTitle + "\n" + c.OfflinePushDesc
 }
 
 // fingerprintBytes is how much of the digest is kept: enough to tell credentials apart, too little to be of use otherwise.

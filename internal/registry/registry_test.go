@@ -147,11 +147,11 @@ func TestSharedAccount(t *testing.T) {
 	}
 }
 
-func TestHasDefaultText(t *testing.T) {
+func TestDefaultText(t *testing.T) {
 	t.Parallel()
 	for _, app := range apps() {
-		if HasDefaultText(app) != (app.Provider == providers.TIMPush) {
-			t.Errorf("%s: %t", app.Provider, HasDefaultText(app))
+		if (DefaultText(app) != "") != (app.Provider == providers.TIMPush) {
+			t.Errorf("%s: %q", app.Provider, DefaultText(app))
 		}
 	}
 }

@@ -38,16 +38,16 @@ const (
 
 // Lane is one lane to serve.
 type Lane struct {
-	Spec           providers.Spec
-	App            string
-	Provider       providers.Provider
-	Fingerprint    string // tells one set of credentials from another
-	Window         time.Duration
-	Limits         []providers.Limit
-	Timeout        time.Duration // of one call
-	Concurrency    int           // recalls at a time, bulk; urgent ones have workers of their own
-	Simulated      bool          // the base URL is not the vendor's
-	HasDefaultText bool          // timpush: the app has default texts
+	Spec        providers.Spec
+	App         string
+	Provider    providers.Provider
+	Fingerprint string // tells one set of credentials from another
+	Window      time.Duration
+	Limits      []providers.Limit
+	Timeout     time.Duration // of one call
+	Concurrency int           // recalls at a time, bulk; urgent ones have workers of their own
+	Simulated   bool          // the base URL is not the vendor's
+	DefaultText string        // timpush: the app's own texts for recalls that bring none; empty if it has none
 	// Account names what the lane shares with others: lanes of one account are throttled together when the vendor says so.
 	Account string
 }
@@ -182,7 +182,7 @@ func (w *Worker) Grace() time.Duration {
 
 // Start publishes the lanes and begins to serve them. It returns once Redis has taken the lanes and every server runs.
 func (w *Worker) Start(ctx context.Context) error {
-	if err := w.publish(ctx); err != nil {
+	if err := w.Publish(ctx); err != nil {
 		return err
 	}
 	for _, s := range w.stations {
@@ -274,7 +274,7 @@ func (w *Worker) housekeeping() {
 }
 
 func (w *Worker) republish(ctx context.Context) {
-	if err := w.publish(ctx); err != nil {
+	if err := w.Publish(ctx); err != nil {
 		w.opt.Log.Debug().Err(err).Msg("the lanes were not published")
 	}
 }
@@ -328,8 +328,8 @@ func (w *Worker) sweep(ctx context.Context) {
 	}
 }
 
-// publish tells producers, the command line and the metrics how the lanes stand, without secrets.
-func (w *Worker) publish(ctx context.Context) error {
+// Publish tells producers, the command line and the metrics how the lanes stand, without secrets.
+func (w *Worker) Publish(ctx context.Context) error {
 	now, err := w.opt.Redis.Time(ctx).Result()
 	if err != nil {
 		return fmt.Errorf("ask Redis for the time: %w", err)
@@ -365,7 +365,7 @@ func (s *station) publish(ctx context.Context) error {
 	account := s.account.Load()
 	return tasks.PublishLane(ctx, s.redis, tasks.Lane{
 		Provider: s.Spec.Name, App: s.App, Window: account.Window, Limits: account.Limits,
-		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: account.Simulated, HasDefaultText: account.HasDefaultText,
+		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: account.Simulated, HasDefaultText: account.DefaultText != "",
 		Retention: s.retention, LastSeen: s.lane.Now(),
 	})
 }

@@ -436,6 +436,11 @@ func TestAReloadChangesWhatItCanAndNamesWhatItCannot(t *testing.T) {
 	if changed, restart := w.Reload([]Lane{next}); fmt.Sprint(changed) != "[timpush:app]" || fmt.Sprint(restart) != "[timpush:app has another timeout or concurrency]" {
 		t.Errorf("changed %v, restart %v", changed, restart)
 	}
+	words := next
+	words.DefaultText = "Sorry\nSent by mistake"
+	if changed, _ := w.Reload([]Lane{words}); fmt.Sprint(changed) != "[timpush:app]" {
+		t.Errorf("changed %v by another text", changed)
+	}
 	if changed, restart := w.Reload(nil); len(changed) != 0 || fmt.Sprint(restart) != "[timpush:app is gone]" {
 		t.Errorf("changed %v, restart %v", changed, restart)
 	}
