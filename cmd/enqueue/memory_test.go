@@ -87,6 +87,29 @@ func TestARunEndsBeforeRedisIsFull(t *testing.T) {
 	}
 }
 
+func TestPreviewSaysHowMuchMemoryIsFree(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--maxmemory", "20mb", "--maxmemory-policy", "noeviction")
+	args := []string{"--file", "-", "--provider", "engagelab", "--sent-at", "40m", "--dry-run"}
+	for rows, want := range map[int]string{
+		10:     "of 20 MiB (maxmemory) are free",
+		20_000: "80 % full, where enqueueing stops:",
+	} {
+		s := start(t, server.Addr, time.Minute, args...)
+		s.feed(0, rows)
+		_ = s.stdin.Close()
+		if code := s.exit(); code != exitOK {
+			t.Errorf("exit code %d\n%s", code, s.stderr.String())
+		}
+		if text := s.stdout.String(); !strings.Contains(strings.ReplaceAll(text, "\n  ", " "), want) {
+			t.Errorf("%q is missing in %s", want, text)
+		}
+		if n := s.rdb.Exists(ctx, "asynq:{engagelab:abroad:bulk}:pending").Val(); n != 0 {
+			t.Error("a dry run has written recalls")
+		}
+	}
+}
+
 // TestMemoryOfARecall compares the estimate with what a real Redis takes.
 func TestMemoryOfARecall(t *testing.T) {
 	server := redistest.Start(t, "--appendfsync", "no")

@@ -227,5 +227,5 @@ func recalls(n int64) string {
 	if n == 1 {
 		return "1 recall"
 	}
-	return fmt.Sprintf("%d recalls", n)
+	return thousands(n) + " recalls"
 }

@@ -7,39 +7,37 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/internal/redisconn"
 	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
-// lanePreview is what a dry run finds out for one lane.
-type lanePreview struct {
-	lane      tasks.Lane
-	published bool
-	rows      int
-	tooLate   int
-	noText    int
-	closes    time.Time // the first window to close
+// previewing is a dry run: every check, nothing written to Redis, and what each lane would have to do. What it keeps does not
+// grow with the rows, but for seenMost ids.
+type previewing struct {
+	*enqueuing      // its rdb is nil if Redis cannot be asked, or no longer
+	known      bool // the lanes are those that workers have published
+	report     *redisconn.Report
+	priority   tasks.Priority
+	found      map[string]*lanePreview
+	seen       idSet
 }
 
-// preview is --dry-run: every check, nothing written to Redis, a summary by lane.
+// preview is --dry-run.
 func (e *enqueuing) preview(ctx context.Context, source rowSource) error {
-	lanes, known, err := e.previewLanes(ctx)
-	if err != nil {
+	e.tally.dry = true
+	v := &previewing{enqueuing: e, found: make(map[string]*lanePreview)}
+	if err := v.connect(ctx); err != nil {
 		return errors.Join(err, e.refusals.close())
 	}
-	found := make(map[string]*lanePreview)
-	var readErr error
-	for readErr == nil && ctx.Err() == nil {
-		var item input.Item
-		if item, readErr = source.Next(); readErr == nil {
-			e.previewRow(item, lanes, known, found)
-		}
+	if v.rdb != nil {
+		defer v.rdb.Close()
 	}
+	readErr := v.read(ctx, source)
 	e.console.done()
 	code := e.tally.code()
 	if err := e.refusals.close(); err != nil {
@@ -57,149 +55,323 @@ func (e *enqueuing) preview(ctx context.Context, source rowSource) error {
 	if e.set.json {
 		out = e.p.stderr
 	}
-	e.printPreview(out, found)
+	v.print(out)
 	return e.close(code)
 }
 
-// previewLanes reads the published lanes. Without Redis a dry run goes on with what the providers document.
-func (e *enqueuing) previewLanes(ctx context.Context) (lanes []tasks.Lane, known bool, err error) {
-	rdb, err := connect(ctx, e.set.redis)
+// connect reads what Redis knows. Without it a dry run goes on with what the providers document.
+func (v *previewing) connect(ctx context.Context) error {
+	v.where = redisconn.Describe(v.set.redis)
+	rdb, err := connect(ctx, v.set.redis)
 	if err == nil {
-		defer rdb.Close()
-		lanes, err = tasks.Lanes(ctx, rdb)
-	}
-	if err == nil {
-		return lanes, true, nil
+		v.published, err = tasks.Lanes(ctx, rdb)
+		if err != nil {
+			_ = rdb.Close()
+			err = fmt.Errorf("%s: %s", v.where, sayRedis(err))
+		}
 	}
 	if ctx.Err() != nil {
-		return nil, false, &ended{exitInterrupted, errors.New("interrupted before any row was read")}
+		return &ended{exitInterrupted, errors.New("interrupted before any row was read")}
 	}
-	var end *ended
-	if !errors.As(err, &end) { // connect has said where and why
-		err = fmt.Errorf("%s: %s", redisconn.Describe(e.set.redis), sayRedis(err))
+	if err != nil {
+		v.console.say("%s", err)
+		v.console.say("not checked for want of Redis: which lanes have workers, their own windows and limits (the providers' are used), what waits in them, which rows are in the queue already or have ended, how much memory is free")
+		return nil
 	}
-	e.console.say("%s", err)
-	e.console.say("not checked for want of Redis: which lanes have workers, their own windows and limits; the providers' are used")
-	return nil, false, nil
+	v.rdb, v.known = rdb, true
+	v.inspect(ctx)
+	return nil
 }
 
-func (e *enqueuing) previewRow(item input.Item, lanes []tasks.Lane, known bool, found map[string]*lanePreview) {
-	opt := e.set.row
-	opt.Now = e.p.now()
-	r, warnings, ok := e.check(item, opt)
-	if !ok {
+func (v *previewing) inspect(ctx context.Context) {
+	report, err := redisconn.Inspect(ctx, v.rdb)
+	if err != nil {
+		v.console.say("warning: %s: %s", v.where, sayInspect(err))
 		return
 	}
-	if !known && r.App == "" {
+	v.report = &report
+	for _, w := range report.Warnings {
+		v.console.say("warning: %s", w)
+	}
+	for _, text := range report.Unchecked {
+		v.console.say("%s", text)
+	}
+}
+
+// peekAtOnce is how many rows are looked up in Redis together.
+const peekAtOnce = 500
+
+// read goes through all rows, a portion at a time. It ends with io.EOF, or another error of the source or the context.
+func (v *previewing) read(ctx context.Context, source rowSource) error {
+	type portion struct {
+		items []input.Item
+		err   error
+	}
+	portions := make(chan portion, 1)
+	go func() { // a read from standard input cannot be broken off
+		for {
+			var p portion
+			for len(p.items) < peekAtOnce && p.err == nil {
+				var item input.Item
+				if item, p.err = source.Next(); p.err == nil {
+					p.items = append(p.items, item)
+				}
+			}
+			select {
+			case portions <- p:
+			case <-ctx.Done():
+				return
+			}
+			if p.err != nil {
+				return
+			}
+		}
+	}()
+	var held []input.Item // until it is known whether the rows are few
+	for v.priority = v.set.priority; ; {
+		select {
+		case <-ctx.Done():
+			v.rows(ctx, held)
+			return ctx.Err()
+		case p := <-portions:
+			held = append(held, p.items...)
+			switch {
+			case v.priority == "" && len(held) > urgentUpTo:
+				v.priority = tasks.Bulk
+			case v.priority == "" && p.err != nil:
+				v.priority = tasks.Urgent
+			}
+			if v.priority != "" {
+				v.rows(ctx, held)
+				held = nil
+			}
+			if p.err != nil {
+				return p.err
+			}
+		}
+	}
+}
+
+// planned is a row that would reach its queue.
+type planned struct {
+	lane     *lanePreview
+	recall   tasks.Recall
+	warnings []tasks.Warning
+}
+
+func (v *previewing) rows(ctx context.Context, items []input.Item) {
+	if v.priority == "" {
+		v.priority = tasks.Urgent
+	}
+	plans := make([]planned, 0, len(items))
+	for _, item := range items {
+		if p, ok := v.row(ctx, item); ok {
+			plans = append(plans, p)
+		}
+	}
+	for i, res := range v.peek(ctx, plans) {
+		p := plans[i]
+		fresh := v.seen.add(res.ID)
+		if !fresh && res.Status == tasks.Enqueued {
+			res.Status, res.Existing = tasks.Duplicate, tasks.Existing{Standing: tasks.Open, Batch: thisBatch}
+		}
+		v.tally.result(v.set.batch, res, p.warnings)
+		v.console.step()
+		if res.Status == tasks.Duplicate {
+			p.lane.duplicate++
+		} else {
+			p.lane.memory += memoryOf(p.recall, v.set.batch)
+			p.lane.enqueue++
+			p.lane.show(p.recall)
+		}
+		// One that is moved from the bulk to the urgent queue needs its slot now.
+		if res.Status == tasks.Enqueued || res.Promoted && fresh {
+			p.lane.schedule(p.recall)
+		}
+	}
+}
+
+// row checks one row. It is false for one that is refused, which is then counted and reported.
+func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
+	opt := v.set.row
+	opt.Now = v.p.now()
+	r, warnings, ok := v.check(item, opt)
+	if !ok {
+		return planned{}, false
+	}
+	if !v.known && r.App == "" {
 		r.App = unknownApp
 	}
-	resolved, refused := tasks.Resolve(r, lanes, opt.Now, !known || e.set.allowUnserved)
+	resolved, refused := tasks.Resolve(r, v.published, opt.Now, !v.known || v.set.allowUnserved)
 	if refused != nil && !refused.IsExpired() {
-		e.refuse(item, sayFieldError(refused), false)
-		return
+		v.refuse(item, sayFieldError(refused), false)
+		return planned{}, false
 	}
-	l := previewOf(found, resolved, lanes)
+	l := v.laneOf(ctx, resolved)
 	l.rows++
 	if refused != nil {
 		l.tooLate++
-		e.refuse(item, sayFieldError(refused), true)
-		return
+		v.refuse(item, sayFieldError(refused), true)
+		return planned{}, false
 	}
 	if l.closes.IsZero() || resolved.RecallBy.Before(l.closes) {
 		l.closes = resolved.RecallBy
 	}
-	if slices.ContainsFunc(warnings, func(w tasks.Warning) bool { return w.Class == tasks.NoText }) && l.lane.HasDefaultText {
+	if l.lane.HasDefaultText {
 		warnings = without(warnings, tasks.NoText)
 	}
-	e.tally.result(e.set.batch, tasks.Result{Status: tasks.Enqueued}, warnings)
-	e.console.step()
+	return planned{l, resolved, warnings}, true
 }
 
 // unknownApp stands for the provider's only app while Redis cannot be asked which that is.
 const unknownApp = "?"
 
-func previewOf(found map[string]*lanePreview, r tasks.Recall, lanes []tasks.Lane) *lanePreview {
+// peek asks Redis which rows are there already. Once it does not answer, none is from then on.
+func (v *previewing) peek(ctx context.Context, plans []planned) []tasks.Result {
+	recalls := make([]tasks.Recall, len(plans))
+	for i, p := range plans {
+		recalls[i] = p.recall
+	}
+	if v.rdb != nil && len(plans) > 0 {
+		call, cancel := context.WithTimeout(ctx, answerWithin)
+		results, err := tasks.Peek(call, v.rdb, v.priority, recalls)
+		cancel()
+		if err == nil {
+			return results
+		}
+		if ctx.Err() == nil {
+			v.console.say("%s: %s; from the row after %s on it was not checked which are in the queue already or have ended", v.where, sayRedis(err), thousands(int64(v.tally.read())))
+		}
+		_ = v.rdb.Close()
+		v.rdb = nil
+	}
+	results := make([]tasks.Result, len(plans))
+	for i, r := range recalls {
+		results[i] = tasks.Result{ID: r.ID(), Status: tasks.Enqueued}
+	}
+	return results
+}
+
+// lanePreview is what a dry run finds out for one lane.
+type lanePreview struct {
+	lane      tasks.Lane
+	published bool
+	status    *lane.Status // nil if it is not known
+	before    int64        // recalls that wait before the rows
+
+	rows, tooLate, duplicate, enqueue int64
+
+	closes    time.Time      // the first window to close
+	all, fits *lane.Schedule // of all calls, and of those that can be made in time
+	last      time.Time      // when the last call could start if no window closed
+	noSlot    int64          // recalls that get no slot before their windows close
+	memory    int64
+
+	slow   bool // slower than one call a minute
+	listed []string
+	more   int64 // recalls without a slot that are not listed
+	texts  []shownText
+	others int64 // recalls with further texts
+}
+
+func (v *previewing) laneOf(ctx context.Context, r tasks.Recall) *lanePreview {
 	name := r.Provider + ":" + r.App
-	if l, have := found[name]; have {
+	if l, have := v.found[name]; have {
 		return l
 	}
 	l := &lanePreview{lane: tasks.Lane{Provider: r.Provider, App: r.App}}
 	if spec, ok := providers.Lookup(r.Provider); ok {
 		l.lane.Window, l.lane.Limits = spec.Window, spec.Limits
 	}
-	for _, published := range lanes {
-		if published.Name() == name {
-			l.lane, l.published = published, true
-		}
+	if i := slices.IndexFunc(v.published, func(p tasks.Lane) bool { return p.Name() == name }); i >= 0 {
+		l.lane, l.published = v.published[i], true
 	}
-	found[name] = l
-	return l
-}
-
-func (e *enqueuing) printPreview(out io.Writer, found map[string]*lanePreview) {
-	names := make([]string, 0, len(found))
-	for name := range found {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	now := e.p.now()
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "LANE\tROWS\tTOO LATE\tLIMITS\tTIME NEEDED\tFIRST WINDOW CLOSES")
-	for _, name := range names {
-		l := found[name]
-		closes := "-"
-		if !l.closes.IsZero() {
-			closes = "in " + shortTime(l.closes.Sub(now))
-		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", name, l.rows, l.tooLate, sayLimits(l.lane.Limits),
-			sayNeed(l.rows-l.tooLate, l.lane.Limits), closes)
-	}
-	_ = w.Flush()
-	for _, name := range names {
-		l := found[name]
-		need := timeNeeded(l.rows-l.tooLate, l.lane.Limits)
-		if !l.closes.IsZero() && now.Add(need).After(l.closes) {
-			fmt.Fprintf(out, "lane %s: its limits need longer than its first window is open; some recalls will end as expired\n", name)
-		}
-		if l.published {
-			for _, text := range laneNotices(name, l.lane, true, now) {
-				fmt.Fprintln(out, text)
+	now := v.p.now()
+	from, made := now, []time.Time(nil)
+	if v.rdb != nil {
+		if s, err := lane.ReadStatus(ctx, v.rdb, l.lane, now); err == nil {
+			l.status, from, made = &s, s.Opens(now), s.Made
+			l.before = s.Urgent.Open()
+			if v.priority == tasks.Bulk {
+				l.before = s.Waiting()
 			}
 		}
 	}
-	fmt.Fprintln(out, "dry run: nothing was enqueued; rows that are in the queue already were not told apart")
-}
-
-func sayLimits(limits []providers.Limit) string {
-	if len(limits) == 0 {
-		return "none"
-	}
-	texts := make([]string, len(limits))
-	for i, l := range limits {
-		texts[i] = l.String()
-	}
-	return strings.Join(texts, ", ")
-}
-
-func sayNeed(n int, limits []providers.Limit) string {
-	need := timeNeeded(n, limits)
-	if need < time.Second {
-		return "under 1s"
-	}
-	return shortTime(need)
-}
-
-// timeNeeded is how long a lane's limits spread n calls out when nothing else waits, from the first call to the last.
-func timeNeeded(n int, limits []providers.Limit) time.Duration {
-	var need time.Duration
-	for _, l := range limits {
-		per := l.Per
-		if l.Day {
+	l.all, l.fits = lane.NewSchedule(l.lane.Limits, from, made), lane.NewSchedule(l.lane.Limits, from, made)
+	l.all.Skip(l.before)
+	l.fits.Skip(l.before)
+	l.slow = slices.ContainsFunc(l.lane.Limits, func(limit providers.Limit) bool {
+		per := limit.Per
+		if limit.Day {
 			per = 24 * time.Hour
 		}
-		if n > 0 && l.Calls > 0 {
-			need = max(need, time.Duration((n-1)/l.Calls)*per)
+		return per > time.Duration(limit.Calls)*time.Minute
+	})
+	v.found[name] = l
+	return l
+}
+
+// listWithoutSlot is how many recalls that get no slot are listed one by one. Those that get one are as many as fit before
+// their windows close, which on a slow lane is not many.
+const listWithoutSlot = 50
+
+// schedule gives a recall the lane's next slot, unless its window closes before.
+func (l *lanePreview) schedule(r tasks.Recall) {
+	l.last = l.all.Take()
+	at := l.fits.Next()
+	inTime := at.Before(r.RecallBy)
+	if inTime {
+		l.fits.Take()
+	} else {
+		l.noSlot++
+	}
+	switch {
+	case !l.slow:
+	case inTime:
+		l.listed = append(l.listed, listedAt(at, r))
+	case l.noSlot <= listWithoutSlot:
+		l.listed = append(l.listed, listedAt(time.Time{}, r))
+	default:
+		l.more++
+	}
+}
+
+func listedAt(at time.Time, r tasks.Recall) string {
+	when := "no slot in time"
+	if !at.IsZero() {
+		when = at.UTC().Format("2006-01-02 15:04:05Z")
+	}
+	text := fmt.Sprintf("  %-20s  %s", when, r.MessageID)
+	if r.To != "" {
+		text += " to " + r.To
+	}
+	return text
+}
+
+// shownText is what users will see in the place of a message.
+type shownText struct {
+	title, desc string
+	recalls     int64
+}
+
+// mostTexts is how many different texts are shown.
+const mostTexts = 5
+
+// show counts the text that users will see.
+func (l *lanePreview) show(r tasks.Recall) {
+	if r.Provider != providers.TIMPush {
+		return
+	}
+	for i := range l.texts {
+		if t := &l.texts[i]; t.title == r.OfflinePushTitle && t.desc == r.OfflinePushDesc {
+			t.recalls++
+			return
 		}
 	}
-	return need
+	if len(l.texts) == mostTexts {
+		l.others++
+		return
+	}
+	// The row's strings are part of its line, which need not be kept.
+	l.texts = append(l.texts, shownText{strings.Clone(r.OfflinePushTitle), strings.Clone(r.OfflinePushDesc), 1})
 }

@@ -21,6 +21,7 @@ type tally struct {
 	invalid   int
 	failed    int
 
+	dry                bool // a dry run's: nothing of it has happened
 	replaced, promoted int
 	standing           map[standing]int
 	warned             map[tasks.Class]int
@@ -32,8 +33,12 @@ type standing struct{ how, batch string }
 // mostStandings bounds what is remembered of duplicates: a file may meet as many batches as it has rows.
 const mostStandings = 20
 
-// otherBatches stands for the batches beyond that.
-const otherBatches = "\x00other"
+const (
+	// otherBatches stands for the batches beyond that.
+	otherBatches = "\x00other"
+	// thisBatch stands for the batch of a dry run, which has no name yet.
+	thisBatch = "\x00this"
+)
 
 func (t *tally) result(batch string, res tasks.Result, warnings []tasks.Warning) {
 	t.mu.Lock()
@@ -101,11 +106,15 @@ func (t *tally) words(batch string) []string {
 	if t.duplicate > 0 {
 		lines = append(lines, "duplicates: "+strings.Join(t.duplicates(batch), ", "))
 	}
+	moved, took := "waited as bulk and are urgent now", "took the place of a recall that had ended without success"
+	if t.dry {
+		moved, took = "waits as bulk and would become urgent", "would take the place of a recall that has ended without success"
+	}
 	if t.promoted > 0 {
-		lines = append(lines, fmt.Sprintf("of the duplicates, %d waited as bulk and are urgent now", t.promoted))
+		lines = append(lines, fmt.Sprintf("of the duplicates, %d %s", t.promoted, moved))
 	}
 	if t.replaced > 0 {
-		lines = append(lines, fmt.Sprintf("of the enqueued, %d took the place of a recall that had ended without success", t.replaced))
+		lines = append(lines, fmt.Sprintf("of the enqueued, %d %s", t.replaced, took))
 	}
 	if n := t.warned[tasks.IDTime]; n > 0 {
 		lines = append(lines, fmt.Sprintf("%s: sent_at is more than 5 minutes from the time in the id; the earlier of the two sets when the window closes", rows(n)))
@@ -145,7 +154,7 @@ func sayBatch(theirs, ours string) string {
 	switch theirs {
 	case "":
 		return "without a batch"
-	case ours:
+	case ours, thisBatch:
 		return "in this batch"
 	case otherBatches:
 		return "in other batches"

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
-	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -43,21 +43,25 @@ func TestShortTime(t *testing.T) {
 	}
 }
 
-func TestTimeNeeded(t *testing.T) {
+func TestIDSet(t *testing.T) {
 	t.Parallel()
-	chat, _ := providers.Lookup(providers.RongCloud)
-	push, _ := providers.Lookup(providers.TIMPush)
-	for _, test := range []struct {
-		n      int
-		limits []providers.Limit
-		want   time.Duration
-	}{
-		{0, push.Limits, 0}, {1, push.Limits, 0}, {3601, push.Limits, time.Hour}, {1_000_000, nil, 0},
-		{2, chat.Limits, 0}, {3, chat.Limits, time.Hour}, {4, chat.Limits, 24 * time.Hour},
-	} {
-		if got := timeNeeded(test.n, test.limits); got != test.want {
-			t.Errorf("timeNeeded(%d, %v) = %s, want %s", test.n, test.limits, got, test.want)
+	id := func(n int) string {
+		return tasks.Recall{Provider: "jiguang", App: "news", MessageID: strconv.Itoa(n)}.ID()
+	}
+	var s idSet
+	for n := range 5000 {
+		if !s.add(id(n)) {
+			t.Fatalf("%d is taken for one that was there", n)
 		}
+	}
+	for n := range 5000 {
+		if s.add(id(n)) {
+			t.Fatalf("%d is new again", n)
+		}
+	}
+	s.count = seenMost
+	if !s.add(id(5000)) || !s.add(id(5000)) || s.add(id(4999)) {
+		t.Error("a full set forgets, or learns")
 	}
 }
 
