@@ -91,7 +91,6 @@ type formSite struct {
 	form
 	rdb         redis.UniversalClient
 	tools       string // the command line's configuration file
-	look        string // the same for those who only look
 	outcomes    map[string]map[string]any
 	lastOutcome string
 }
