@@ -51,7 +51,7 @@ type Fault struct {
 	// (EngageLab's 21003): only our own record tells them apart. Kind is then [NotFound].
 	Ambiguous bool
 	// Renewed is true when the provider has dropped the expiring token that it had derived from the credentials (Tencent's
-	// UserSig), so that another call made now is signed afresh. It is false if the token was fresh already.
+	// UserSig), so that another call made now is signed afresh. Whether that is worth it is the policy's business.
 	Renewed bool
 	// WholeAccount is true when a throttled answer is about all APIs of the account, not this one (Tencent's 60011).
 	WholeAccount bool

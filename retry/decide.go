@@ -110,7 +110,7 @@ func throttled(c Call, f providers.Fault) Decision {
 
 // refused is for credentials and misconfigured answers: the account's trouble, unless others succeed with the same account.
 func refused(c Call, f providers.Fault) Decision {
-	if f.Renewed && !c.Renewal && f.RetryAfter == 0 {
+	if f.Renewed && !c.Renewal && !c.Probe && f.RetryAfter == 0 {
 		return Decision{Action: Again, Reason: "the signature was renewed; last answer: " + f.Error()}
 	}
 	hold := refusedHold

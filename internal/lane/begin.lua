@@ -7,18 +7,20 @@
 -- ARGV[3] "1" if the recall is urgent             ARGV[4] fingerprint of the credentials
 -- ARGV[5] lease of the call or claim, ms          ARGV[6] how long calls made are kept, ms
 -- ARGV[7] the dequeuer that claims, or whose claim the call makes use of
--- ARGV[8...] the limits, four each: calls, window in ms (0: a calendar day), the day's first ms, the next day's first ms
+-- ARGV[8] id of the recall's task; empty for a claim
+-- ARGV[9...] the limits, four each: calls, window in ms (0: a calendar day), the day's first ms, the next day's first ms
 --
 -- A claim keeps the slot, or the probe, for the one recall that the dequeuer goes on to take from its queue; without it,
 -- all workers would take one each, and all but one would have to put theirs back.
 --
--- Returns {verdict, now, until, reason, probe, ok_at}; verdict is go, wait, expired, or day (the days given are not today's).
+-- Returns {verdict, now, until, reason, probe, ok_at}; verdict is go, wait, another (this recall was the last to be refused:
+-- another one had better be the probe), expired, or day (the days given are not today's).
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local claim = 'claim:' .. ARGV[7]
 local id = ARGV[1] == '' and claim or ARGV[1]
 local urgent = ARGV[3] == '1'
-local limited = #ARGV > 7
+local limited = #ARGV > 8
 local edge = 1000 -- how far the vendor's midnight may be from ours
 
 local recall_by = tonumber(ARGV[2])
@@ -53,6 +55,12 @@ for i, name in ipairs({'hold:any', 'hold:' .. ARGV[4]}) do
     probe = 1
   end
 end
+if probe == 1 and ARGV[8] ~= '' and hold.last == ARGV[8] and not hold.passed then
+  -- It goes behind all that waits. When it comes round again, there was no other.
+  hold.passed, hold.probe, hold.probe_until = true, '', 0
+  redis.call('HSET', KEYS[1], held, cjson.encode(hold))
+  return {'another', now, now, hold.reason, 0, ok_at}
+end
 
 local shut_until = tonumber(raw[1] or 0)
 if shut_until > now then
@@ -64,7 +72,7 @@ local at, free, after = now, 1e9, 0
 if limited then
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[6]))
 end
-for i = 8, #ARGV, 4 do
+for i = 9, #ARGV, 4 do
   local calls, per = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   local from, room
   if per > 0 then

@@ -65,7 +65,7 @@ func (w *world) goes(l *Lane, ask Ask) *Pass {
 		w.t.Fatalf("verdict %s (%s) until %v, want go", a.verdict, a.reason, a.until.Sub(w.now))
 	}
 	return &Pass{
-		ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
+		task: ask.Task, ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
 		asked: time.Now(), limited: len(a.terms.limits) > 0,
 	}
 }
@@ -521,4 +521,23 @@ func TestACallIsSettledByTheTermsItWasLetThroughWith(t *testing.T) {
 	w.goes(a, Ask{}) // the new credentials are tried at once, and no limit is left
 	old := w.process("b", perSecond)
 	w.waits(old, Ask{}, "credentials", 30*time.Second)
+}
+
+func TestTheNextProbeIsAnotherRecall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{Task: "poisoned"}), refused)
+	w.pass(30 * time.Second)
+	if _, got := w.begin(a, Ask{Task: "poisoned"}); got.verdict != "another" {
+		t.Fatalf("verdict %s, want another recall first", got.verdict)
+	}
+	w.settle(a, w.goes(a, Ask{Task: "healthy"}), refused)
+	w.pass(time.Minute)
+	if _, got := w.begin(a, Ask{Task: "healthy"}); got.verdict != "another" {
+		t.Fatalf("verdict %s, want another recall first", got.verdict)
+	}
+	if p := w.goes(a, Ask{Task: "healthy"}); !p.Probe { // it came round: there was no other
+		t.Fatal("the call is no probe")
+	}
 }

@@ -119,6 +119,7 @@ func (l *Lane) Name() string { return l.opt.Provider + ":" + l.opt.App }
 
 // Ask is a recall at the gate.
 type Ask struct {
+	Task     string    // the task's id
 	RecallBy time.Time // no call starts at or after it
 	Urgent   bool
 	Dequeuer string // the dequeuer that fetched the recall; its claim is used up
@@ -134,6 +135,7 @@ type Pass struct {
 	// SucceededAt is when a recall of this lane last succeeded with these credentials; zero: never.
 	SucceededAt time.Time
 
+	task    string
 	asked   time.Time // our clock
 	limited bool
 }
@@ -171,11 +173,13 @@ func (l *Lane) Enter(ctx context.Context, stop <-chan struct{}, ask Ask) (*Pass,
 		switch a.verdict {
 		case "expired":
 			return nil, ErrWindowClosed
+		case "another":
+			return nil, &Closed{Until: asked, Reason: a.reason}
 		case "go":
 			l.note(a.until, ReasonLimit, a.now)
 			return &Pass{
 				ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
-				asked: asked, limited: len(a.terms.limits) > 0,
+				task: ask.Task, asked: asked, limited: len(a.terms.limits) > 0,
 			}, nil
 		}
 		l.note(a.until, a.reason, a.now)
@@ -215,7 +219,7 @@ func (l *Lane) begin(ctx context.Context, id string, ask Ask, lease time.Duratio
 	now, terms := l.now(), l.terms.Load()
 	for {
 		limits, keep := encodeLimits(terms.limits, now)
-		args := []any{id, millis(ask.RecallBy), flag(ask.Urgent), terms.fingerprint, lease.Milliseconds(), keep.Milliseconds(), ask.Dequeuer}
+		args := []any{id, millis(ask.RecallBy), flag(ask.Urgent), terms.fingerprint, lease.Milliseconds(), keep.Milliseconds(), ask.Dequeuer, ask.Task}
 		reply, err := beginScript.Run(ctx, l.rdb, l.keys, append(args, limits...)...).Slice()
 		if err != nil {
 			return answer{}, fmt.Errorf("ask the lane %s for a slot: %w", l.Name(), err)
@@ -295,7 +299,7 @@ func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error
 	args := []any{
 		p.ID, string(s.Class), p.Fingerprint, flag(s.Written), flag(p.limited), millis(p.Began),
 		wait.First.Milliseconds(), wait.Max.Milliseconds(), flag(s.Lane.Exact), string(s.Class), providers.Line(s.Says, providers.MaxMessage),
-		s.Lane.After, flag(s.Lane.Close == retry.Open),
+		s.Lane.After, flag(s.Lane.Close == retry.Open), p.task,
 	}
 	if s.Lane.HoldReason != "" {
 		args[9] = string(s.Lane.HoldReason)

@@ -8,6 +8,7 @@
 -- ARGV[7] schedule's first step, ms   ARGV[8] its last, ms   ARGV[9] "1": exactly the first step, not doubled
 -- ARGV[10] reason (throttled, credentials, misconfigured, unavailable)   ARGV[11] the vendor's words, for people
 -- ARGV[12] unavailable answers in a row that hold the lane   ARGV[13] "1": leave the lane open (refused, but others succeed)
+-- ARGV[14] id of the recall's task: the next probe should be another one
 --
 -- Returns {change, until, now, reason, since}; change is "", closed or opened.
 local t = redis.call('TIME')
@@ -49,6 +50,7 @@ for name, hold in pairs({['hold:any'] = any or nil, ['hold:' .. fp] = mine or ni
   if hold.probe == ARGV[1] then
     probed = true
     hold.probe, hold.probe_until = '', 0
+    if class == 'refused' or class == 'unavailable' then hold.last, hold.passed = ARGV[14], false end
     put(name, hold)
   end
 end
@@ -100,7 +102,7 @@ if class == 'unavailable' then
   end
   local bad = redis.call('HINCRBY', KEYS[1], 'bad', 1)
   if bad < tonumber(ARGV[12]) then return {'', 0, now, '', 0} end
-  local hold = {reason = ARGV[10], says = ARGV[11], since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0}
+  local hold = {reason = ARGV[10], says = ARGV[11], since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
   put('hold:any', hold)
   redis.call('HSET', KEYS[1], 'allow:' .. fp, 1)
   return {'closed', hold.next, now, hold.reason, now}
@@ -123,7 +125,7 @@ if class == 'refused' then
     end
     return {'', mine.next, now, mine.reason, mine.since}
   end
-  local hold = {reason = ARGV[10], says = ARGV[11], since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0}
+  local hold = {reason = ARGV[10], says = ARGV[11], since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
   put('hold:' .. fp, hold)
   redis.call('HSET', KEYS[1], 'allow:' .. fp, 1)
   redis.call('HDEL', KEYS[1], 'bad')

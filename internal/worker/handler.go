@@ -178,6 +178,7 @@ func (h *handler) expired(ctx context.Context, v *visit) error {
 // limit is the third step: the lane's limits and holds.
 func (h *handler) limit(ctx context.Context, v *visit) (pass *lane.Pass, done bool, err error) {
 	pass, err = h.lane.Enter(ctx, h.stop, lane.Ask{
+		Task:     v.task.ID,
 		RecallBy: v.recall.RecallBy,
 		Urgent:   h.priority == tasks.Urgent,
 		Dequeuer: h.dequeuer.Name(),
@@ -209,7 +210,9 @@ func (h *handler) closed(ctx context.Context, v *visit, c *lane.Closed) error {
 			c.For.Round(time.Second), c.Reason, left.Round(time.Second)))
 	}
 	h.metrics.Deferral(h.Spec.Name, h.App, c.Reason)
-	return deferred(c.Error(), min(c.For, max(left-retry.LastCall, 0)))
+	// It waits in its queue, which is left alone while the lane is closed, and not for a time of its own: the lane may open
+	// sooner than anybody thinks now.
+	return deferred(c.Error(), 0)
 }
 
 // made is what came of a call.

@@ -78,7 +78,7 @@ func CommonCodes() []Code {
 		{70403, 0, providers.Credentials, "needs an app admin", sourceHeader},
 		{70500, 0, providers.Unavailable, "internal error; try again", sourceHeader},
 		// Every recall of the account fails until someone switches the capability on, as with a package that has run out.
-		{72001, 0, providers.Credentials, "the capability is not enabled in the console", sourceHeader},
+		{72001, 0, providers.Invalid, "the capability is not enabled in the console", sourceHeader},
 
 		{80001, 0, providers.Invalid, "the text was filtered", sourceHeader},
 		{80002, 0, providers.Invalid, "the body is too large", sourceHeader},

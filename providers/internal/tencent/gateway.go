@@ -107,7 +107,8 @@ func (g *Gateway) fault(answer *rest.Answer, envelope rest.Envelope, sig Sig) er
 	}
 	f := answer.Fault(envelope, g.classify(answer.Status, envelope.Code))
 	if envelope.Code == codeExpired || envelope.Code == codeVoid {
-		f.Renewed = g.signer.Refused(sig)
+		g.signer.Refused(sig)
+		f.Renewed = true
 	}
 	return f
 }

@@ -19,9 +19,6 @@ const (
 	// those 24 hours left, whatever the two clocks differ by.
 	sigValidity = 48 * time.Hour
 	sigRenewal  = sigValidity / 2
-
-	// sigFresh is the age up to which a refused UserSig is not worth replacing: the new one would be its like.
-	sigFresh = time.Minute
 )
 
 // Sig is a UserSig: a credential that anyone can use until it expires. It must never get into an error or a log.
@@ -36,8 +33,9 @@ type Signer struct {
 	account Account
 	now     func() time.Time
 
-	mu   sync.Mutex
-	kept Sig
+	mu      sync.Mutex
+	kept    Sig
+	refused string // the last one that Tencent refused for its age
 }
 
 // String keeps a Sig that is printed by mistake out of what people read.
@@ -60,21 +58,23 @@ func (s *Signer) Sig() Sig {
 			return s.kept
 		}
 	}
-	s.kept = Sig{text: userSig(s.account, now, sigValidity), minted: now.Round(0)}
+	text := userSig(s.account, now, sigValidity)
+	if text == s.refused {
+		text = userSig(s.account, now, sigValidity+time.Second)
+	}
+	s.kept = Sig{text: text, minted: now.Round(0)}
 	return s.kept
 }
 
-// Refused tells the Signer that Tencent refused used for its age. The Signer forgets it, unless another call's refusal
-// has had it replaced already. Refused reports whether a call made now can do better: not if used was hardly a minute
-// old, because then it is not age that is wrong with it.
-func (s *Signer) Refused(used Sig) bool {
+// Refused tells the Signer that Tencent refused used for its age. The Signer forgets it, unless another call's refusal has
+// had it replaced already; the next one differs from it, also within the same second.
+func (s *Signer) Refused(used Sig) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refused = used.text
 	if s.kept.text == used.text {
 		s.kept = Sig{}
 	}
-	age := s.now().Sub(used.minted)
-	return age < 0 || age > sigFresh
 }
 
 // sigAlphabet turns base64 into Tencent's own form of it, which needs no escaping in a URL.

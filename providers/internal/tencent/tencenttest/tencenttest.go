@@ -137,8 +137,8 @@ func CommonCodes() []providertest.Code {
 		providers.Throttled:     {60007, 60018, 60019},
 		providers.Misconfigured: {60002, 60009, 60012},
 		providers.Credentials: {60004, 60005, 60006, 60010, 60016, 60017, 60020, 60021, 70001, 70002, 70003, 70005, 70009, 70013,
-			70014, 70016, 70020, 70050, 70051, 70052, 70101, 70346, 70403, 72001},
-		providers.Invalid: {60003, 60015, 70107, 70114, 70206, 70398, 70402, 80001, 80002},
+			70014, 70016, 70020, 70050, 70051, 70052, 70101, 70346, 70403},
+		providers.Invalid: {60003, 60015, 70107, 70114, 70206, 70398, 70402, 72001, 80001, 80002},
 	})
 	return append(codes, providertest.Code{Code: "60011", Kind: providers.Throttled, WholeAccount: true})
 }
