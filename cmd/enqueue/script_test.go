@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exitsCommand, "expand": expandCommand, "lane": laneCommand, "numbers": numbersCommand,
 			"ended": endedCommand, "redis": redisCommand, "worker": workerCommand, "hold": holdCommand,
-			"narrow": narrowCommand, "clean": cleanCommand,
+			"narrow": narrowCommand, "clean": cleanCommand, "moved": movedCommand, "closed": closedCommand, "failed": failedCommand,
 			"ends": endsCommand, "keep": keepCommand,
 			"until": untilCommand,
 		},

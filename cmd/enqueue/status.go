@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -14,6 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/recallq/recallq/internal/lane"
+	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
@@ -25,9 +28,13 @@ type standingOf struct {
 	Provider   string `json:"provider"`
 	App        string `json:"app"`
 	MessageID  string `json:"message_id"`
+	From       string `json:"from,omitempty"`
+	To         string `json:"to,omitempty"`
 	Ref        string `json:"ref,omitempty"`
-	Queue      string `json:"queue"`
+	Queue      string `json:"queue,omitempty"`
 	State      string `json:"state"`
+	NextTry    string `json:"next_try,omitempty"`
+	LaneState  string `json:"lane_state,omitempty"` // of an open recall whose lane is not open
 	Outcome    string `json:"outcome,omitempty"`
 	Code       string `json:"code,omitempty"`
 	Error      string `json:"error,omitempty"`
@@ -35,11 +42,19 @@ type standingOf struct {
 	Batch      string `json:"batch,omitempty"`
 	Seq        int64  `json:"seq,omitempty"`
 	SentAt     string `json:"sent_at,omitempty"`
+	EnqueuedAt string `json:"enqueued_at,omitempty"`
 	RecallBy   string `json:"recall_by,omitempty"`
 	FinishedAt string `json:"finished_at,omitempty"`
 
-	next time.Time
+	next, recallBy time.Time
+	// maybe is true if a call was started whose answer is not known.
+	maybe bool
+	// refusals is how often the account was refused with this recall.
+	refusals int
 }
+
+// stateGone is the state of a recall whose task is no longer kept.
+const stateGone = "gone"
 
 func (p *program) statusCommand() *cobra.Command {
 	var r tasks.Recall
@@ -47,7 +62,8 @@ func (p *program) statusCommand() *cobra.Command {
 		Use:   "status TASK_ID | --provider P [--app A] MESSAGE_ID",
 		Short: "Show how one recall stands",
 		Long: "Show how one recall stands, by its task id or by what makes it the same recall: provider, app and message id,\n" +
-			"for timchat also --from and --to, for rongcloud also --from. Ended recalls are known for 24 hours or longer.",
+			"for timchat also --from and --to, for rongcloud also --from. Ended recalls are known for 24 hours or longer,\n" +
+			"those of a batch that failed for as long as the batch is kept.",
 		Example: "  enqueue status jiguang_0f6c2f5a9d1b4e7f8a90b1c2d3e4f506\n" +
 			"  enqueue status --provider timchat --app chat --from admin --to user1 31906_833502_1572869830",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -93,6 +109,9 @@ func (p *program) status(ctx context.Context, r tasks.Recall, word string) error
 		id = r.ID()
 	}
 	s, err := find(ctx, rdb, id)
+	if err == nil {
+		err = s.lookAtLane(ctx, rdb, lanes)
+	}
 	if err != nil {
 		return failure(err)
 	}
@@ -144,7 +163,7 @@ func onlyApp(r tasks.Recall, lanes []tasks.Lane) (string, error) {
 	return "", fmt.Errorf("--app is missing, and %s has several: %s", r.Provider, strings.Join(apps, ", "))
 }
 
-// find looks a task up in all queues of its provider.
+// find looks a task up in all queues of its provider, then among the failures that batches keep.
 func find(ctx context.Context, rdb redis.UniversalClient, id string) (*standingOf, error) {
 	inspector := asynq.NewInspectorFromRedisClient(rdb)
 	queues, err := inspector.Queues()
@@ -165,35 +184,103 @@ func find(ctx context.Context, rdb redis.UniversalClient, id string) (*standingO
 		}
 		return describe(ctx, rdb, info)
 	}
-	return nil, fmt.Errorf("%s: no such recall; it was never enqueued, or ended so long ago that it is forgotten", id)
-}
-
-func describe(ctx context.Context, rdb redis.UniversalClient, info *asynq.TaskInfo) (*standingOf, error) {
-	marks, err := rdb.HMGet(ctx, tasks.TaskKey(info.Queue, info.ID), tasks.MarkPrefix+"attempts", tasks.MarkPrefix+"error").Result()
+	batches, err := rdb.ZRevRange(ctx, tasks.BatchesKey, 0, -1).Result()
 	if err != nil {
 		return nil, err
 	}
-	attempts, _ := marks[0].(string)
-	reason, _ := marks[1].(string)
+	for _, batch := range batches {
+		if f, found, err := tasks.FailureIn(ctx, rdb, batch, id); err != nil || found {
+			return describeFailure(f), err
+		}
+	}
+	return nil, fmt.Errorf("%s: no such recall; it was never enqueued, or ended so long ago that it is forgotten", id)
+}
+
+func standingOfRecall(id string, r tasks.Recall) *standingOf {
+	return &standingOf{
+		ID: id, Provider: r.Provider, App: r.App, MessageID: r.MessageID, From: r.From, To: r.To, Ref: r.Ref, Batch: r.Batch, Seq: r.Seq,
+		SentAt: stamp(r.SentAt), EnqueuedAt: stamp(r.EnqueuedAt), RecallBy: stamp(r.RecallBy), recallBy: r.RecallBy,
+	}
+}
+
+func (s *standingOf) end(o tasks.Outcome) {
+	s.Outcome, s.Code, s.Attempts, s.FinishedAt = o.Outcome, o.Code, o.Attempts, stamp(o.FinishedAt)
+}
+
+func describe(ctx context.Context, rdb redis.UniversalClient, info *asynq.TaskInfo) (*standingOf, error) {
+	state, err := ledger.New(rdb).Look(ctx, ledger.Task{Queue: info.Queue, ID: info.ID})
+	if err != nil {
+		return nil, err
+	}
+	state = state.WithMarks(info.Headers)
 	// What cannot be read of a payload stays empty: its recall ends as rejected, which the outcome says.
 	r, _ := tasks.Decode(info.Payload)
-	s := &standingOf{
-		ID: info.ID, Queue: info.Queue, Provider: r.Provider, App: r.App, MessageID: r.MessageID, Ref: r.Ref,
-		State: info.State.String(), Error: reason, Batch: r.Batch, Seq: r.Seq,
-		SentAt: stamp(r.SentAt), RecallBy: stamp(r.RecallBy), next: info.NextProcessAt,
+	if r.Provider == "" {
+		r.Provider, r.App, _, _ = tasks.ParseQueue(info.Queue)
 	}
-	s.Attempts, _ = strconv.Atoi(attempts) // none yet: 0
-	if len(info.Result) > 0 {
-		var o tasks.Outcome
-		if err := json.Unmarshal(info.Result, &o); err != nil {
-			return nil, err
-		}
-		s.Outcome, s.Code, s.Attempts, s.FinishedAt = o.Outcome, o.Code, o.Attempts, stamp(o.FinishedAt)
+	s := standingOfRecall(info.ID, r)
+	s.Queue, s.State, s.Error, s.Attempts = info.Queue, info.State.String(), state.Error, state.Attempts
+	s.maybe, s.refusals = state.Maybe, state.Refusals
+	if info.State == asynq.TaskStateRetry || info.State == asynq.TaskStateScheduled {
+		s.next, s.NextTry = info.NextProcessAt, stamp(info.NextProcessAt)
+	}
+	if state.Outcome != nil {
+		s.end(*state.Outcome)
 	}
 	if s.Error == "" && !tasks.Succeeded(s.Outcome) {
 		s.Error = providers.Line(info.LastErr, providers.MaxMessage)
 	}
 	return s, nil
+}
+
+func describeFailure(f tasks.Failure) *standingOf {
+	s := standingOfRecall(f.ID, f.Recall)
+	s.State, s.Error = stateGone, f.Error
+	s.end(f.Outcome)
+	return s
+}
+
+// open reports whether the recall has not ended.
+func (s *standingOf) open() bool {
+	return s.Outcome == "" && s.State != "archived" && s.State != "completed"
+}
+
+// lookAtLane finds what keeps an open recall's lane from making calls.
+func (s *standingOf) lookAtLane(ctx context.Context, rdb redis.UniversalClient, lanes []tasks.Lane) error {
+	i := slices.IndexFunc(lanes, func(l tasks.Lane) bool { return l.Provider == s.Provider && l.App == s.App })
+	if !s.open() || i < 0 {
+		return nil
+	}
+	now, err := rdb.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	status, err := lane.ReadStatus(ctx, rdb, lanes[i], now)
+	if err != nil {
+		return err
+	}
+	s.LaneState = laneStanding{laneView: viewOf(lanes[i], status, now)}.keeps(s.Queue, now)
+	return nil
+}
+
+// keeps says what keeps the recalls of one of the lane's queues waiting; empty if nothing does.
+func (v laneStanding) keeps(queue string, now time.Time) string {
+	var parts []string
+	if state := v.state(now); state != stateOpen && state != statePaused {
+		parts = append(parts, v.sayState(state, now))
+		if v.Hold.Says != "" {
+			parts = append(parts, v.Hold.Says)
+		}
+	}
+	for _, q := range []lane.Queue{v.Urgent, v.Bulk} {
+		if q.Paused && q.Name == queue {
+			parts = append(parts, "its queue is paused")
+		}
+	}
+	if !v.published.Served(now) {
+		parts = append(parts, "no worker seen for "+shortTime(now.Sub(v.published.LastSeen)))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func stamp(t time.Time) string {
@@ -212,17 +299,29 @@ func (p *program) statusTable(ctx context.Context, rdb redis.UniversalClient, s 
 	}
 	line("id", s.ID)
 	line("lane", s.Provider+":"+s.App)
+	now := p.now()
 	line("message_id", s.MessageID)
+	line("from", s.From)
+	line("to", s.To)
 	line("ref", s.Ref)
-	line("state", s.sayState(p.now()))
+	line("state", s.sayState())
+	line("queue", s.Queue)
+	line("next_try", s.sayNext(now))
 	line("code", s.Code)
-	line("error", s.Error)
+	if s.open() {
+		line("why", s.sayWhy())
+		line("lane is", s.LaneState)
+	} else {
+		line("error", s.Error)
+	}
 	line("attempts", strconv.Itoa(s.Attempts))
 	line("sent_at", s.SentAt)
-	line("recall_by", s.RecallBy)
+	line("enqueued_at", s.EnqueuedAt)
+	line("recall_by", s.sayLeft(now))
 	line("finished_at", s.FinishedAt)
 	line("batch", s.Batch)
 	if s.Batch != "" {
+		line("seq", strconv.FormatInt(s.Seq, 10))
 		who, err := rdb.HMGet(ctx, tasks.BatchKey(s.Batch), "created_by", "reason").Result()
 		if err != nil {
 			return failure(err)
@@ -235,20 +334,56 @@ func (p *program) statusTable(ctx context.Context, rdb redis.UniversalClient, s 
 	return w.Flush()
 }
 
-func (s *standingOf) sayState(now time.Time) string {
-	if s.Outcome != "" {
+func (s *standingOf) sayState() string {
+	switch {
+	case s.Outcome != "" && s.State == stateGone:
+		return s.Outcome + " (its task is no longer kept; this is what its batch knows)"
+	case s.Outcome != "":
 		return s.Outcome
 	}
 	switch s.State {
 	case "pending":
-		return "waiting in " + s.Queue
+		return "waiting in its queue"
 	case "active":
 		return "being worked on"
 	case "retry", "scheduled":
-		if s.next.After(now) {
-			return "waiting for its next try in " + shortTime(s.next.Sub(now))
-		}
 		return "waiting for its next try"
 	}
 	return "ended (" + s.State + ") without an outcome of recallq's"
+}
+
+func (s *standingOf) sayNext(now time.Time) string {
+	switch {
+	case s.next.IsZero():
+		return ""
+	case s.next.After(now):
+		return fmt.Sprintf("in %s, at %s", shortTime(s.next.Sub(now)), showClock(s.next, now))
+	}
+	return "due, behind what waits in the queue"
+}
+
+// sayWhy says what an open recall has met so far.
+func (s *standingOf) sayWhy() string {
+	var parts []string
+	if s.Error != "" {
+		parts = append(parts, s.Error)
+	}
+	if s.refusals > 0 {
+		parts = append(parts, fmt.Sprintf("its account was refused %d times", s.refusals))
+	}
+	if s.maybe {
+		parts = append(parts, "a call was started whose answer is not known")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// sayLeft says when the window closes, and how much of it is left to a recall that is open.
+func (s *standingOf) sayLeft(now time.Time) string {
+	switch {
+	case !s.open() || s.recallBy.IsZero():
+		return s.RecallBy
+	case s.recallBy.After(now):
+		return s.RecallBy + " (" + shortTime(s.recallBy.Sub(now)) + " left)"
+	}
+	return s.RecallBy + " (closed; it ends as expired)"
 }
