@@ -557,7 +557,11 @@ func (p *program) enqueueFiles(cmd *cobra.Command, o *enqueueFlags) error {
 	if err != nil {
 		return err
 	}
-	files, err := openFiles(set, p.stdin, func(text string) { fmt.Fprintln(p.stderr, text) })
+	stdin := &interruptible{ctx: cmd.Context(), r: p.stdin}
+	files, err := openFiles(set, stdin, func(text string) { fmt.Fprintln(p.stderr, text) })
+	if err != nil && cmd.Context().Err() != nil {
+		return &ended{exitInterrupted, errors.New("interrupted before any row was enqueued")}
+	}
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,9 @@ func detect(name string, head []byte, known func(column string) bool) (Format, e
 	case ".ndjson", ".jsonl":
 		return NDJSON, nil
 	case ".csv", ".tsv":
-		return CSV, nil
+		if first := firstLine(head); len(first) == 0 || first[0] != '{' { // rejects are NDJSON, whatever their file is called
+			return CSV, nil
+		}
 	}
 	first := firstLine(head)
 	switch {
