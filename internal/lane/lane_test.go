@@ -252,3 +252,27 @@ func TestScheduledTasksAreLookedForNowAndThen(t *testing.T) {
 		t.Errorf("Redis was asked %d times, want 5 for the retries and 1 for scheduled tasks", n)
 	}
 }
+
+func TestTheNextExpiryIsThatOfWhatWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a")
+	p := tasks.NewProducer(w.rdb, tasks.WithClock(func() time.Time { return w.now }))
+	for id, left := range map[string]time.Duration{"ended": time.Hour, "waits": 5 * time.Hour} {
+		_, err := p.Enqueue(t.Context(), tasks.Recall{
+			Provider: "timpush", App: "chat", MessageID: id, SentAt: w.now.Add(left - day),
+		}, tasks.AllowUnserved())
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := tasks.Recall{Provider: "timpush", App: "chat", MessageID: "ended"}.ID()
+	w.rdb.LRem(t.Context(), "asynq:{timpush:chat}:pending", 0, ended)
+	b, err := l.Backlog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := b.NextExpiry.Sub(w.now); b.Tasks != 1 || left != 5*time.Hour {
+		t.Errorf("%d wait, the next window closes in %v", b.Tasks, left)
+	}
+}

@@ -3,8 +3,10 @@ package lane
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,8 +177,53 @@ func (l *Lane) Backlog(ctx context.Context) (Backlog, error) {
 			b.NextExpiry = at
 		}
 	}
+	if b.Tasks > 0 && b.Tasks <= exactBelow {
+		if err := l.exactExpiry(ctx, &b); err != nil {
+			return Backlog{}, err
+		}
+	}
 	b.Takes = Takes(l.terms.Load().limits, b.Tasks)
 	return b, nil
+}
+
+// exactBelow is how many waiting recalls are looked at one by one. The times told to the sweep are those of ended recalls as
+// well; among many that hardly matters, among a few it would be a false alarm.
+const exactBelow = 100
+
+// recallBy finds when a recall's window closes in asynq's message, where the payload stands as it is.
+var recallBy = regexp.MustCompile(`"recall_by":"([^"]+)"`)
+
+// exactExpiry reads from what waits when the next window closes.
+func (l *Lane) exactExpiry(ctx context.Context, b *Backlog) error {
+	b.NextExpiry = time.Time{}
+	for _, p := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+		prefix := "asynq:{" + tasks.Queue(l.opt.Provider, l.opt.App, p) + "}:"
+		pipe := l.rdb.Pipeline()
+		pending := pipe.LRange(ctx, prefix+"pending", 0, exactBelow)
+		again := pipe.ZRange(ctx, prefix+"retry", 0, exactBelow)
+		if _, err := pipe.Exec(ctx); err != nil {
+			return fmt.Errorf("read what waits in %s: %w", l.Name(), err)
+		}
+		pipe = l.rdb.Pipeline()
+		var messages []*redis.StringCmd
+		for _, id := range slices.Concat(pending.Val(), again.Val()) {
+			messages = append(messages, pipe.HGet(ctx, prefix+"t:"+id, "msg"))
+		}
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return fmt.Errorf("read what waits in %s: %w", l.Name(), err)
+		}
+		for _, m := range messages {
+			found := recallBy.FindStringSubmatch(m.Val())
+			if found == nil {
+				continue
+			}
+			at, err := time.Parse(payloadTime, found[1])
+			if err == nil && (b.NextExpiry.IsZero() || at.Before(b.NextExpiry)) {
+				b.NextExpiry = at
+			}
+		}
+	}
+	return nil
 }
 
 // Takes is how long a lane needs for so many calls at its limits: the longest that any of them asks for. It does not know
