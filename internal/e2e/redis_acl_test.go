@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,50 @@ func aclForm(t *testing.T) form {
 		worker: section("worker"), operator: section("operator"),
 		admin: redisconn.Options{URL: s.URL}, push: options("push"), producer: options("producer"), reader: options("reader"),
 		after: func(t *testing.T) { refusedNothing(t, admin) },
+	}
+}
+
+// On a Cluster every user has to find out which node has which keys; the worker's page shows more of it.
+const (
+	onACluster     = "+cluster|slots +command"
+	pageOnACluster = "+cluster|info +cluster|nodes +cluster|keyslot"
+)
+
+// aclClusterForm is the same on a Cluster, whose nodes each have the users.
+func aclClusterForm(t *testing.T) form {
+	nodes := redistest.StartCluster(t)
+	users := documentedUsers(t)
+	var addrs []string
+	for _, s := range nodes {
+		addrs = append(addrs, s.Addr)
+		for _, name := range []string{"worker", "operator", "producer", "push", "reader"} {
+			args := append(slices.Clone(users[name]), "resetpass", ">secret-of-"+name)
+			rights := onACluster
+			if name == "worker" {
+				rights += " " + pageOnACluster
+			}
+			for _, right := range strings.Fields(rights) {
+				args = append(args, right)
+			}
+			if err := s.Client(t).Do(t.Context(), args...).Err(); err != nil {
+				t.Fatalf("ACL SETUSER %s: %v", name, err)
+			}
+		}
+	}
+	section := func(user string) string {
+		return fmt.Sprintf("{cluster: [%q, %q, %q], username: %s, password: secret-of-%s}", addrs[0], addrs[1], addrs[2], user, user)
+	}
+	options := func(user string) redisconn.Options {
+		return redisconn.Options{Cluster: addrs, Username: user, Password: "secret-of-" + user}
+	}
+	return form{
+		worker: section("worker"), operator: section("operator"), admin: redisconn.Options{Cluster: addrs[:1]},
+		push: options("push"), producer: options("producer"), reader: options("reader"),
+		after: func(t *testing.T) {
+			for _, s := range nodes {
+				refusedNothing(t, s.Client(t))
+			}
+		},
 	}
 }
 
@@ -133,7 +178,7 @@ func (s *formSite) follows() {
 // client is one of the form's users; without such a user, the test's own.
 func (s *formSite) client(o redisconn.Options) redis.UniversalClient {
 	s.t.Helper()
-	if o.URL == "" {
+	if o.URL == "" && len(o.Cluster) == 0 {
 		return s.rdb
 	}
 	c, err := redisconn.New(o)

@@ -290,7 +290,7 @@ func many(n int, make func(int) tasks.Recall) []tasks.Recall {
 func TestEveryFormOfRedisServes(t *testing.T) {
 	t.Parallel()
 	forms := map[string]func(*testing.T) form{
-		"plain": plainForm, "tls": tlsForm, "unix": unixForm, "sentinel": sentinelForm, "cluster": clusterForm, "acl": aclForm,
+		"plain": plainForm, "tls": tlsForm, "unix": unixForm, "sentinel": sentinelForm, "cluster": clusterForm, "acl": aclForm, "acl on a cluster": aclClusterForm,
 	}
 	for name, start := range forms {
 		t.Run(name, func(t *testing.T) {
@@ -395,6 +395,7 @@ func serves(t *testing.T, f form) {
 	}
 	s.tool(0, "lanes", "-o", "json")
 	s.tool(0, "status", "--provider", "jiguang", "--app", "news", ums(3).MessageID)
+	s.tool(0, "status", chat(1).ID())
 
 	for _, path := range []string{"healthz", "readyz", "metrics", "api/queues", "api/queues/jiguang:news:bulk",
 		"api/queues/jiguang:news:bulk/completed_tasks", "api/queues/timchat:chat/archived_tasks", "api/queue_stats", "api/servers", "api/redis_info"} {
