@@ -36,10 +36,10 @@ const (
 )
 
 const (
-	redisRetry   = time.Second     // how often an unreachable Redis is tried again at the start
-	pingTimeout  = 5 * time.Second // how long Redis may take to answer that
-	lastWrites   = 2 * time.Second // how much longer than calls in flight what is written about them may take
-	pageShutdown = 2 * time.Second // how long a stop waits for the page's requests
+	redisRetry   = time.Second             // how often an unreachable Redis is tried again at the start
+	pingTimeout  = 5 * time.Second         // how long Redis may take to answer that
+	lastWrites   = 1200 * time.Millisecond // how much longer than calls in flight what is written about them may take
+	pageShutdown = 2 * time.Second         // how long a stop waits for the page's requests
 )
 
 type env func(string) (string, bool)
@@ -167,7 +167,8 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	if err != nil {
 		return usageError{err}
 	}
-	link := redisconn.NewLink(tellChange(log))
+	back := make(chan struct{}, 1)
+	link := redisconn.NewLink(tellChange(log, back))
 	link.Watch(rdb)
 	link.Watch(queue)
 	current := &settings{cfg: cfg}
@@ -196,6 +197,13 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 				continue
 			}
 			log.Info().Str("signal", s.String()).Msg("worker stops: no more work is taken")
+		case <-back:
+			// A Redis that lost everything has no lanes, and producers refuse recalls for them.
+			ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+			if err := w.Publish(ctx); err != nil {
+				log.Debug().Err(err).Msg("the lanes were not published")
+			}
+			cancel()
 		case err := <-page.failed:
 			stopInbox()
 			w.Stop()
@@ -207,7 +215,9 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 		var wg sync.WaitGroup
 		wg.Go(stopInbox)
 		wg.Go(w.Stop)
-		wg.Wait()
+		if !within(w.Grace()+2*lastWrites, wg.Wait) {
+			log.Error().Msg("redis does not answer; recalls in flight run again by recovery")
+		}
 	}
 	if err := stop(quit, log, signals); err != nil {
 		// Those who are still at it use the client until the process ends.
@@ -216,14 +226,33 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	return errors.Join(queue.Close(), rdb.Close())
 }
 
-// tellChange says once when Redis goes away, and once when it is back.
-func tellChange(log zerolog.Logger) func(redisconn.Change) {
+// tellChange says once when Redis goes away, and once when it is back, and then puts a token into back.
+func tellChange(log zerolog.Logger, back chan<- struct{}) func(redisconn.Change) {
 	return func(c redisconn.Change) {
 		if c.Down {
 			log.Error().Err(c.Err).Msg("redis does not answer; nothing is called until it does")
 			return
 		}
 		log.Info().Str("away", c.Lasted.Round(time.Millisecond).String()).Msg("redis answers again")
+		select {
+		case back <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// within reports whether f has returned in time. asynq's servers wait without end for an answer to their first SUBSCRIBE.
+func within(most time.Duration, f func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(most):
+		return false
 	}
 }
 
