@@ -353,6 +353,9 @@ func TestALotAnswersInOrder(t *testing.T) {
 		if woken != 1 || stateOf(t, rdb, bulkQueue, row1ID()) != asynq.TaskStatePending {
 			t.Errorf("the lot is not as a single recall is: %d", woken)
 		}
+		if known := rdb.HExists(t.Context(), tasks.BatchKey("b"), tasks.LaneField+"jiguang:news").Val(); !known {
+			t.Error("the batch does not know the lot's lane")
+		}
 	})
 }
 

@@ -240,6 +240,9 @@ type task struct {
 	nowhere bool
 }
 
+// wrote reports whether c was written by this very task, the answer to which was lost on the way.
+func (t task) wrote(c copyOf) bool { return t.unmistakable && bytes.Equal(c.payload, t.payload) }
+
 func (p *Producer) enqueue(ctx context.Context, t task) error {
 	if err := p.due.tell(ctx, p.rdb, t.queue, t.recallBy); err != nil {
 		return err
@@ -324,8 +327,7 @@ func (p *Producer) settleOnce(ctx context.Context, t *task, s *settlement, unsur
 	if err != nil {
 		return false, err
 	}
-	if (t.unmistakable || unsure) && bytes.Equal(c.payload, t.payload) {
-		// This very call has written it: an answer was lost on the way, and the command was sent again.
+	if t.wrote(c) || unsure && bytes.Equal(c.payload, t.payload) {
 		s.enqueued = true
 		return false, nil
 	}

@@ -14,8 +14,9 @@ type Enqueuing struct {
 	Err    error
 }
 
-// EnqueueAll is [Batch.Enqueue] for many recalls at once, some hundred say, with two round trips for those that are new. It is
-// the fastest way to fill a queue; a few goroutines that do so keep Redis busy. The answers are in the order of the recalls.
+// EnqueueAll is [Batch.Enqueue] for many recalls at once, some hundred say, with two round trips for those that are new and a
+// third for those that are there already. It is the fastest way to fill a queue; a few goroutines that do so keep Redis busy.
+// The answers are in the order of the recalls.
 func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...EnqueueOption) []Enqueuing {
 	rows := make([]lotRow, len(recalls))
 	for i, r := range recalls {
@@ -23,10 +24,11 @@ func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...Enqueu
 	}
 	b.lookElsewhere(ctx, rows)
 	b.write(ctx, rows)
+	b.meet(ctx, rows)
 	var wg sync.WaitGroup
 	for i := range rows {
 		if row := &rows[i]; !row.done {
-			// What is there already, or met an error, goes the long way.
+			// What makes way for a recall, and what met an error, goes the long way.
 			wg.Go(func() { b.finish(ctx, row) })
 		}
 	}
@@ -47,6 +49,7 @@ type lotRow struct {
 	again  bool
 	done   bool // Enqueuing is the answer
 	fresh  bool // it is not in the other queue
+	met    bool // it is in its own
 }
 
 func (b *Batch) lotRow(ctx context.Context, r Recall, opts []EnqueueOption) lotRow {
@@ -55,6 +58,10 @@ func (b *Batch) lotRow(ctx context.Context, r Recall, opts []EnqueueOption) lotR
 	r, opt, retention, res, err := b.producer.prepare(ctx, r, opts)
 	row.recall, row.opt, row.Result = r, opt, res
 	if err != nil || row.Result.Status == Expired {
+		row.Result.Seq, row.Err, row.done = seq, err, true
+		return row
+	}
+	if err := b.lanes.tell(ctx, r.Provider, r.App); err != nil {
 		row.Result.Seq, row.Err, row.done = seq, err, true
 		return row
 	}
@@ -115,15 +122,58 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 		if answers[i] == nil {
 			continue
 		}
-		if n, err := answers[i].Int(); err != nil || n != 1 {
+		n, err := answers[i].Int()
+		row.met = err == nil && n == 0
+		if err != nil || n != 1 {
 			continue
 		}
-		res := Result{ID: row.task.id, Status: Enqueued, App: row.recall.App, RecallBy: row.recall.RecallBy, Queue: row.task.queue}
+		res := row.place()
+		res.Status = Enqueued
 		row.Result, row.done = b.count(row.recall, res, row.again), true
 		filled[row.task.queue] = row.opt.priority
 	}
 	for queue, priority := range filled {
 		p.wake(ctx, queue, priority)
+	}
+}
+
+// place is a Result that says where the row belongs.
+func (row *lotRow) place() Result {
+	return Result{ID: row.task.id, App: row.recall.App, RecallBy: row.recall.RecallBy, Queue: row.task.queue}
+}
+
+// meet looks at what the rows have met in their own queue. What is open there, or has ended well, is their answer: an input
+// that is run again consists of nothing else.
+func (b *Batch) meet(ctx context.Context, rows []lotRow) {
+	p := b.producer
+	found := make([]*redis.SliceCmd, len(rows))
+	_, err := p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i := range rows {
+			if row := &rows[i]; row.met {
+				found[i] = pipe.HMGet(ctx, TaskKey(row.task.queue, row.task.id), looked...)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	for i := range rows {
+		row := &rows[i]
+		if !row.met {
+			continue
+		}
+		c := readCopy(row.task.queue, row.task.id, found[i].Val())
+		res := row.place()
+		switch v := c.verdict(); {
+		case row.task.wrote(c):
+			res.Status = Enqueued
+		case v == settled, v == waiting:
+			res = res.duplicate(c)
+		default:
+			continue
+		}
+		row.Result, row.done = b.count(row.recall, res, row.again), true
 	}
 }
 
