@@ -162,7 +162,7 @@ const day = 24 * time.Hour
 var (
 	jiguangID   = regexp.MustCompile(`^v:\d+t:(\d{10})p:\d+n:\d+$`)
 	timPushID   = regexp.MustCompile(`^([0-9a-f]{8})_[0-9a-f]+(_[0-9a-f]+)*$`)
-	msgKey      = regexp.MustCompile(`^\d+_\d+_(\d+)$`)
+	msgKey      = regexp.MustCompile(`^\d+_\d+_\d+$`)
 	rongCloudID = regexp.MustCompile(`^[0-9A-Z]{4}(-[0-9A-Z]{4}){3}$`)
 	notANumber  = regexp.MustCompile(`[^0-9]`)
 )
@@ -254,13 +254,14 @@ func timPushTime(id string) (time.Time, bool) {
 }
 
 // timChatTime reads the third field, MsgTime: Unix seconds
-// (https://tencentcloud.com/document/product/1047/68952).
+// (https://tencentcloud.com/document/product/1047/68952). It does without the pattern: this is the provider with a million rows.
 func timChatTime(id string) (time.Time, bool) {
-	m := msgKey.FindStringSubmatch(id)
-	if m == nil {
+	_, rest, _ := strings.Cut(id, "_")
+	_, third, ok := strings.Cut(rest, "_")
+	if !ok {
 		return time.Time{}, false
 	}
-	return unixSeconds(m[1], 10)
+	return unixSeconds(third, 10)
 }
 
 // rongCloudTime reads the highest 42 of the 80 bits, Unix milliseconds (https://juejin.cn/post/6844903945660268558; the

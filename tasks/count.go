@@ -79,15 +79,37 @@ local indexed = redis.call("EXISTS", ids) == 1
 local created = redis.call("EXISTS", bytes) == 0
 local noted = false
 
+-- A step counts neighbours, most of them: their bytes are read and written together.
+local pages, written, fresh = {}, {}, {}
 local function at(seq)
-	local b = redis.call("GETRANGE", bytes, seq, seq)
+	seq = tonumber(seq)
+	local b = written[seq]
+	if not b then
+		local page, offset = math.floor(seq / 512), seq % 512
+		if not pages[page] then pages[page] = redis.call("GETRANGE", bytes, page * 512, page * 512 + 511) end
+		b = string.sub(pages[page], offset + 1, offset + 1)
+	end
 	if b == "" or b == "\0" then return nil end
 	return b
 end
 local function put(seq, old, new)
 	if old then delta[old] = (delta[old] or 0) - 1; total = total - 1 end
 	if new ~= "x" then delta[new] = (delta[new] or 0) + 1; total = total + 1 end
-	redis.call("SETRANGE", bytes, seq, new)
+	seq = tonumber(seq)
+	if not written[seq] then fresh[#fresh+1] = seq end
+	written[seq] = new
+end
+local function write()
+	table.sort(fresh)
+	local i = 1
+	while i <= #fresh do
+		local first, run = fresh[i], {}
+		while fresh[i] == first + #run do
+			run[#run+1] = written[fresh[i]]
+			i = i + 1
+		end
+		redis.call("SETRANGE", bytes, first, table.concat(run))
+	end
 end
 local function index(id, seq)
 	redis.call("HSET", ids, id, seq)
@@ -133,6 +155,7 @@ end
 for i = 3, #ARGV, 5 do
 	count(ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3] == "1", ARGV[i+4])
 end
+write()
 for letter, by in pairs(delta) do
 	if names[letter] and by ~= 0 then redis.call("HINCRBY", hash, names[letter], by) end
 end

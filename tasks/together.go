@@ -79,21 +79,46 @@ func (b *Batch) lotRow(ctx context.Context, r Recall, opts []EnqueueOption) lotR
 	return row
 }
 
-// lookElsewhere finds the rows that are not in the other queue of their lane.
+// lookElsewhere finds the rows that are not in the other queue of their lane. Hardly any is, so one question asks about all rows
+// of a queue, and only where some are, about each.
 func (b *Batch) lookElsewhere(ctx context.Context, rows []lotRow) {
+	queues := map[string][]*lotRow{}
+	for i := range rows {
+		if row := &rows[i]; !row.done {
+			queues[row.elsewhere()] = append(queues[row.elsewhere()], row)
+		}
+	}
+	for queue, all := range queues {
+		keys := make([]string, len(all))
+		for i, row := range all {
+			keys[i] = TaskKey(queue, row.task.id)
+		}
+		n, err := b.producer.rdb.Exists(ctx, keys...).Result()
+		if n > 0 {
+			b.lookForEach(ctx, keys, all)
+			continue
+		}
+		for _, row := range all {
+			row.fresh = err == nil
+		}
+	}
+}
+
+func (b *Batch) lookForEach(ctx context.Context, keys []string, rows []*lotRow) {
 	found := make([]*redis.IntCmd, len(rows))
 	_, err := b.producer.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i := range rows {
-			if row := &rows[i]; !row.done {
-				elsewhere := Queue(row.recall.Provider, row.recall.App, row.opt.priority.other())
-				found[i] = pipe.Exists(ctx, TaskKey(elsewhere, row.task.id))
-			}
+		for i, key := range keys {
+			found[i] = pipe.Exists(ctx, key)
 		}
 		return nil
 	})
-	for i := range rows {
-		rows[i].fresh = err == nil && !rows[i].done && found[i].Val() == 0
+	for i, row := range rows {
+		row.fresh = err == nil && found[i].Val() == 0
 	}
+}
+
+func (row *lotRow) elsewhere() string {
+	return Queue(row.recall.Provider, row.recall.App, row.opt.priority.other())
 }
 
 // write sends asynq's enqueue script for all fresh rows. asynq has no call for many tasks, so its client is let write each into

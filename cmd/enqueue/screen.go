@@ -309,19 +309,6 @@ func (v view) figure(what string) painted {
 	return painted{{sign, colour}, {text: fmt.Sprintf(" %-9s", strings.TrimSuffix(what, "_recalled"))}, {fmt.Sprintf("%11s", thousands(n)), colour}, {text: "   "}}
 }
 
-// thousands writes a number as people read large ones.
-func thousands(n int64) string {
-	digits := fmt.Sprint(n)
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 && digits[i-1] != '-' {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
-	}
-	return b.String()
-}
-
 // laneLines say how the batch's lanes stand, those that are closed first.
 func (v view) laneLines() []painted {
 	const red = "\x1b[31m"
