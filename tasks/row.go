@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -224,6 +225,30 @@ func (row Row) parse(opt RowOptions) (Recall, *FieldError) {
 	return r, nil
 }
 
+// Filled returns the row with what the options give it: the defaults for fields that it lacks, and its sent_at with a zone. It
+// means without the options what it meant with them. A reject_line that has still to be mended stays as it is.
+func (row Row) Filled(opt RowOptions) Row {
+	if _, have := row.cell("message_id"); row.rejected && !have {
+		return row
+	}
+	full := Row{cells: slices.Clone(row.cells), rejected: row.rejected}
+	for i, c := range full.cells {
+		if c.field == "sent_at" {
+			full.cells[i].value = zoned(c.value, opt.TimeZone)
+		}
+	}
+	given, _ := row.cell("provider")
+	spec, known := lookup(cmp.Or(given.value, opt.Defaults["provider"]))
+	for _, f := range fields {
+		value := opt.Defaults[f.name]
+		if _, have := row.cell(f.name); have || value == "" || !known && !usedByAll(f.name) || known && !usedBy(spec, f.name) {
+			continue
+		}
+		full.cells = append(full.cells, cell{field: f.name, name: f.name, value: value})
+	}
+	return full
+}
+
 func (row Row) checkSizes() *FieldError {
 	total := 0
 	for _, c := range row.cells {
@@ -314,11 +339,15 @@ func isIdentifier(field string) bool {
 }
 
 func usedBy(spec providers.Spec, field string) bool {
+	return usedByAll(field) || spec.Uses(providers.Field(field))
+}
+
+func usedByAll(field string) bool {
 	switch field {
 	case "provider", "app", "message_id", "sent_at", "ref":
 		return true
 	}
-	return spec.Uses(providers.Field(field))
+	return false
 }
 
 func unused(spec providers.Spec, field, value string) *FieldError {

@@ -77,6 +77,17 @@ func parseSentAt(value string, zone *time.Location) (time.Time, *FieldError) {
 	return time.Time{}, refuse("sent_at", value, "is no time; "+sentAtForms)
 }
 
+// zoned is a time with its zone, if only the zone was missing.
+func zoned(value string, zone *time.Location) string {
+	if _, refused := parseSentAt(value, nil); refused == nil {
+		return value
+	}
+	if t, refused := parseSentAt(value, zone); refused == nil {
+		return showTime(t)
+	}
+	return value
+}
+
 // fourDigits refuses a year that the time in UTC can no longer be written with.
 func fourDigits(value string, t time.Time) (time.Time, *FieldError) {
 	if !writable(t) || t.IsZero() {

@@ -44,7 +44,7 @@ type enqueuing struct {
 func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSource) error {
 	c := newConsole(p.stderr, set.progress)
 	defer c.done()
-	refused, err := newRefusals(set.rejects, set.files, c)
+	refused, err := newRefusals(set.rejects, set.files, set.row, c)
 	if err != nil {
 		return err
 	}

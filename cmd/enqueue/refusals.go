@@ -15,9 +15,11 @@ import (
 // refusalsShown is how many refused rows are printed one by one.
 const refusalsShown = 20
 
-// refusals says which rows are refused, and why, and keeps them for mending. It is safe for concurrent use.
+// refusals says which rows are refused, and why, and keeps them for mending, with what the flags gave them: a mended row means
+// the same without the flags. It is safe for concurrent use.
 type refusals struct {
 	console *console
+	opt     tasks.RowOptions
 
 	mu    sync.Mutex
 	count int
@@ -28,8 +30,8 @@ type refusals struct {
 
 // newRefusals creates the file, unless path is "". It refuses to write over one of the inputs: mended rejects are input,
 // and the natural name for what is still wrong with them is the same.
-func newRefusals(path string, inputs []string, c *console) (*refusals, error) {
-	r := &refusals{console: c}
+func newRefusals(path string, inputs []string, opt tasks.RowOptions, c *console) (*refusals, error) {
+	r := &refusals{console: c, opt: opt}
 	if path == "" {
 		return r, nil
 	}
@@ -60,7 +62,7 @@ func (r *refusals) add(item input.Item, reason string, mend bool) {
 	if r.out == nil || !mend {
 		return
 	}
-	if _, err := r.out.Write(append(item.AppendReject(nil, text), '\n')); err != nil && r.err == nil {
+	if _, err := r.out.Write(append(item.Filled(r.opt).AppendReject(nil, text), '\n')); err != nil && r.err == nil {
 		r.err = err
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -264,6 +265,39 @@ func zip(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// What the flags gave a row is in its reject, so that it means the same without them.
+func TestRejectsNeedNoFlags(t *testing.T) {
+	t.Parallel()
+	opt := tasks.RowOptions{
+		Defaults: map[string]string{"provider": "timchat", "app": "chat", "from": "admin", "sent_at": "2026-11-20T01:00:00Z"},
+		TimeZone: time.FixedZone("", 8*3600),
+	}
+	tests := []struct{ name, text, want string }{
+		{"a", "x", `{"message_id":"x","provider":"timchat","app":"chat","sent_at":"2026-11-20T01:00:00Z","from":"admin","reject_reason":"why"}`},
+		{"a.ndjson", `{"MsgKey":"x","From_Account":"me","app":null,"sent_at":1795181152,"colour":"red"}`,
+			`{"MsgKey":"x","From_Account":"me","sent_at":1795181152,"colour":"red","provider":"timchat","app":"chat","reject_reason":"why"}`},
+		{"a.ndjson", `{"message_id":"x","provider":"jiguang","sentTime":"2026-11-20 01:55:10"}`,
+			`{"message_id":"x","provider":"jiguang","sentTime":"2026-11-19T17:55:10.000Z","app":"chat","reject_reason":"why"}`},
+		{"a.ndjson", `{"message_id":"x","provider":"nobody"}`,
+			`{"message_id":"x","provider":"nobody","app":"chat","sent_at":"2026-11-20T01:00:00Z","reject_reason":"why"}`},
+		{"a.csv", "message_id,sent_at,ref\nx,2026-11-20 01:55:10,1\n",
+			`{"message_id":"x","sent_at":"2026-11-19T17:55:10.000Z","ref":"1","provider":"timchat","app":"chat","from":"admin","reject_reason":"why"}`},
+	}
+	for _, test := range tests {
+		r, err := NewReader(test.name, strings.NewReader(test.text), Options{Warn: func(string) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		item, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, string(item.Filled(opt).AppendReject(nil, "why"))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.text, diff)
+		}
+	}
 }
 
 func TestRejectsAreInput(t *testing.T) {

@@ -149,7 +149,6 @@ func (r *Reader) objectItem(number int, text []byte) Item {
 	row, err := tasks.DecodeRow(item.object)
 	if err != nil {
 		item.Fault = faultOf(err, item.object)
-		return item
 	}
 	item.Row = row
 	return item

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+
+	"github.com/recallq/recallq/tasks"
 )
 
 // member is one key of a JSON object, with its value as it was written.
@@ -11,6 +13,12 @@ type member struct {
 	key   string
 	value json.RawMessage
 }
+
+// kind is the first byte of a value, which tells what it is.
+func (m member) kind() byte { return m.value[0] }
+
+// empty reports whether the value is the same as no field.
+func (m member) empty() bool { return m.kind() == 'n' || string(m.value) == `""` }
 
 // membersOf takes a JSON object apart without losing repeated keys, their order, or digits of numbers.
 func membersOf(object []byte) ([]member, bool) {
@@ -63,6 +71,12 @@ func renameKeys(object []byte, columns map[string]string) ([]byte, bool) {
 	return append(out, '}'), true
 }
 
+// Filled returns the item with what the options give its row: see [tasks.Row.Filled].
+func (i Item) Filled(opt tasks.RowOptions) Item {
+	i.Row = i.Row.Filled(opt)
+	return i
+}
+
 // AppendReject appends the item as a line of NDJSON, without the line's end, with the reason why it was refused. The line
 // is valid input again once it has been mended. A line that could not be read at all is in it as reject_line.
 func (i Item) AppendReject(dst []byte, reason string) []byte {
@@ -77,9 +91,25 @@ func (i Item) AppendReject(dst []byte, reason string) []byte {
 		return i.Row.AppendReject(dst, reason)
 	}
 	out := []byte{'{'}
+	there := make(map[string]bool)
 	for _, m := range members {
-		if m.key != "reject_reason" {
-			out = appendMember(out, m.key, m.value)
+		if m.key == "reject_reason" {
+			continue
+		}
+		field, _ := tasks.Canonical(m.key)
+		filled, have := i.Row.Get(field)
+		switch {
+		case have && m.empty():
+			continue // it takes the default, below
+		case field == "sent_at" && have && m.kind() == '"':
+			m.value = quoteJSON(filled)
+		}
+		there[field] = true
+		out = appendMember(out, m.key, m.value)
+	}
+	for _, field := range tasks.Fields() {
+		if value, have := i.Row.Get(field); have && !there[field] {
+			out = appendMember(out, field, quoteJSON(value))
 		}
 	}
 	out = appendMember(out, "reject_reason", quoteJSON(reason))
