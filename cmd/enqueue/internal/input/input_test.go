@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -265,6 +266,49 @@ func zip(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// A row of a pipe that is filled slowly is handed out when it is there, not when the next one is.
+func TestRowsOfASlowPipeDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	for name, lines := range map[string][]string{
+		"ids":    {"\n# comment\n", "A1\n", "A2\n"},
+		"ndjson": {`{"message_id":"A1"}` + "\n", `{"message_id":"A2"}` + "\n"},
+		"csv":    {"message_id,", "sent_at\n", "A1,1795181152\n", "A2,1795181152\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				stream, in := io.Pipe()
+				next := make(chan struct{})
+				go func() {
+					for i, text := range lines {
+						if i == len(lines)-1 {
+							<-next
+						}
+						_, _ = io.WriteString(in, text)
+					}
+					in.Close()
+				}()
+				r, err := NewReader("stdin", stream, Options{Warn: func(string) {}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range 2 {
+					item, err := r.Next()
+					if id, _ := item.Row.Get("message_id"); err != nil || id != fmt.Sprint("A", i+1) {
+						t.Errorf("%+v, %v", item, err)
+					}
+					if i == 0 {
+						close(next)
+					}
+				}
+				if _, err := r.Next(); !errors.Is(err, io.EOF) {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // What the flags gave a row is in its reject, so that it means the same without them.

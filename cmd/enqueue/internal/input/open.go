@@ -88,7 +88,7 @@ func NewReader(name string, stream io.Reader, opt Options) (*Reader, error) {
 	if err != nil {
 		return bad(err)
 	}
-	head, err := text.Peek(MaxRow)
+	head, err := beginning(text)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return bad(fmt.Errorf("cannot be read: %w", err))
 	}
@@ -115,14 +115,31 @@ func NewReader(name string, stream io.Reader, opt Options) (*Reader, error) {
 			return bad(err)
 		}
 	}
-	r.ahead, r.aheadErr = r.read()
-	if errors.Is(r.aheadErr, io.EOF) {
+	first, err := r.read()
+	if errors.Is(err, io.EOF) {
 		return bad(errors.New("has no rows"))
 	}
-	if r.aheadErr != nil {
-		return bad(r.aheadErr)
+	if err != nil {
+		return bad(err)
 	}
+	r.first = &first
 	return r, nil
+}
+
+// beginning is what an input's format and encoding are told from: all that a file's first read brings, and of a pipe that is
+// filled slowly no more than its first line that is not blank, so that its rows need not wait for each other. Its error is
+// io.EOF if it is the whole input.
+func beginning(text *bufio.Reader) ([]byte, error) {
+	for {
+		head, _ := text.Peek(min(text.Buffered(), MaxRow))
+		line := bytes.TrimLeft(head, "\xEF\xBB\xBF\r\n\t ")
+		if len(head) == MaxRow || bytes.IndexByte(line, '\n') >= 0 {
+			return head, nil
+		}
+		if _, err := text.Peek(text.Buffered() + 1); err != nil {
+			return head, err
+		}
+	}
 }
 
 // plain undoes gzip. It goes by the content, which cannot be mistaken; the name only makes the message better.

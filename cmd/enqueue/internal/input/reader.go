@@ -43,9 +43,8 @@ type Reader struct {
 	columns []string // the field that each CSV column holds; "" is ignored
 	missing []string
 
-	ahead    Item
-	aheadErr error
-	last     int
+	first *Item // read already; nil once it has been handed out
+	last  int
 }
 
 // Name is the input's name, as messages call it.
@@ -60,15 +59,19 @@ func (r *Reader) Missing() []string { return r.missing }
 
 // Next returns the next row. It returns io.EOF after the last one, and a [*ReadError] when the input breaks off.
 func (r *Reader) Next() (Item, error) {
-	item, err := r.ahead, r.aheadErr
-	if err != nil {
+	if r.first != nil {
+		item := *r.first
+		r.first, r.last = nil, item.Line
+		return item, nil
+	}
+	item, err := r.read()
+	switch {
+	case errors.Is(err, io.EOF):
 		return Item{}, err
+	case err != nil:
+		return Item{}, &ReadError{Input: r.name, Line: r.last, Err: err}
 	}
 	r.last = item.Line
-	r.ahead, r.aheadErr = r.read()
-	if r.aheadErr != nil && !errors.Is(r.aheadErr, io.EOF) {
-		r.aheadErr = &ReadError{Input: r.name, Line: r.last, Err: r.aheadErr}
-	}
 	return item, nil
 }
 
