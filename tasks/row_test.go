@@ -220,6 +220,7 @@ func TestSentAtForms(t *testing.T) {
 	for in, want := range map[string]time.Time{
 		`"2026-11-20T00:00:00Z"`:              midnight,
 		`"2026-11-20T08:00:00+08:00"`:         midnight,
+		`"2026-11-20t00:00:00z"`:              midnight,
 		`"2026-11-20 08:00:00+08:00"`:         midnight,
 		`"2026-11-20 08:00:00 +08:00"`:        midnight,
 		`"2026-11-20T00:00:00.123999Z"`:       ms,
@@ -354,15 +355,18 @@ func TestRowsOfCells(t *testing.T) {
 
 func TestGuessEncoding(t *testing.T) {
 	t.Parallel()
+	const western = "Latin-1 or Windows-1252 (Western Windows)"
 	for in, want := range map[string]string{
 		"plain":                  "",
-		"\xff\xfea\x00b\x00":     "UTF-16",
-		"a\x00b\x00c\x00":        "UTF-16",
-		"\xc4\xe3\xba\xc3,hello": "GBK",
-		"caf\xe9, d\xe9j\xe0 vu": "Windows-1252",
-		"na\xefve":               "Windows-1252",
-		"caf\xe9":                "Windows-1252",
-		"a\xff":                  "Windows-1252",
+		"\xff\xfea\x00b\x00":     "UTF-16 (in a spreadsheet: \"Unicode text\")",
+		"a\x00b\x00c\x00":        "UTF-16 without a byte order mark",
+		"\x00\x01\x02\x03abcdef": "binary data",
+		"\xc4\xe3\xba\xc3,hello": "GBK or GB18030 (Chinese Windows)",
+		"caf\xe9, d\xe9j\xe0 vu": western,
+		"na\xefve":               western,
+		"caf\xe9":                western,
+		"M\xfcller":              western,
+		"a\xff":                  western,
 	} {
 		if got := tasks.GuessEncoding([]byte(in)); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)

@@ -1,7 +1,6 @@
 package tasks
 
 import (
-	"bytes"
 	"regexp"
 	"strconv"
 	"strings"
@@ -56,8 +55,10 @@ func parseSentAt(value string, zone *time.Location) (time.Time, *FieldError) {
 	if t, ok := parseUnix(value); ok {
 		return cut(t), nil
 	}
+	// RFC 3339 allows t and z in lower case.
+	upper := strings.ToUpper(value)
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00"} {
-		if t, err := time.Parse(layout, value); err == nil {
+		if t, err := time.Parse(layout, upper); err == nil {
 			return fourDigits(value, t)
 		}
 	}
@@ -145,46 +146,9 @@ func checkText(field, value string) *FieldError {
 	return nil
 }
 
-// GuessEncoding guesses what text that is not UTF-8 is, for a message to a person: "UTF-16", "GBK", "Windows-1252"; empty if
-// nothing fits.
-func GuessEncoding(b []byte) string {
-	switch {
-	case utf8.Valid(b) && bytes.IndexByte(b, 0) < 0:
-		return ""
-	case bytes.HasPrefix(b, []byte{0xff, 0xfe}), bytes.HasPrefix(b, []byte{0xfe, 0xff}), bytes.Count(b, []byte{0})*4 > len(b):
-		return "UTF-16"
-	case looksLikeGBK(b):
-		return "GBK"
-	case bytes.IndexByte(b, 0) < 0:
-		return "Windows-1252"
-	}
-	return ""
-}
-
 func guess(b []byte) string {
 	if name := GuessEncoding(b); name != "" {
 		return " (it looks like " + name + ")"
 	}
 	return ""
-}
-
-// looksLikeGBK reports whether every byte outside ASCII begins a pair that GBK has, and most pairs are of the common
-// characters, whose second byte is outside ASCII as well: in a Western text a letter with an accent mostly stands alone.
-func looksLikeGBK(b []byte) bool {
-	common, rare := 0, 0
-	for i := 0; i < len(b); i++ {
-		if b[i] < 0x80 {
-			continue
-		}
-		i++
-		switch {
-		case i == len(b), b[i-1] == 0x80, b[i-1] == 0xff, b[i] < 0x40, b[i] == 0x7f, b[i] == 0xff:
-			return false
-		case b[i] >= 0xa1:
-			common++
-		default:
-			rare++
-		}
-	}
-	return common > rare
 }
