@@ -23,6 +23,7 @@ type records struct {
 }
 
 func newRecords(l *lines, comma byte) *records {
+	l.comma = comma
 	return &records{lines: l, comma: comma, buffer: bufio.NewReader(nil)}
 }
 
@@ -47,24 +48,26 @@ func (r *records) next() (number int, cells []string, fault *Fault, err error) {
 	}
 }
 
-// collect reads the lines of one record into r.raw. A quote that is opened and not closed within [MaxRow] bytes, or before
-// the end of the input, costs the line that it is in and not the ones after it.
+// mostAhead is how far a quote's end is looked for, in bytes.
+const mostAhead = 16 * MaxRow
+
+// collect reads the lines of one record into r.raw. What is inside of quotes is never taken for rows, however long it is: it may look
+// like one. A quote that is not closed at all, within [mostAhead] or before the end of the input, costs the line that it is in and not the
+// ones after it.
 func (r *records) collect() (number int, fault *Fault, err error) {
 	r.raw.Reset()
 	first, err := r.lines.next()
 	if err != nil {
 		return 0, nil, err
 	}
-	if first.tooLong {
+	r.raw.Write(first.text)
+	state := first.quotes(r.comma, closed)
+	if state != open && first.tooLong {
 		return first.number, longLine(first), nil
 	}
-	r.raw.Write(first.text)
-	if !quoteOpen(first.text, r.comma, false) {
-		return first.number, nil, nil
-	}
-	firstLength := len(first.text)
+	firstLength, total, whole := len(first.text), len(first.text), !first.tooLong
 	var more []line
-	for open := true; open; {
+	for state == open {
 		l, err := r.lines.next()
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, nil, err
@@ -72,47 +75,83 @@ func (r *records) collect() (number int, fault *Fault, err error) {
 		if err == nil {
 			l.text = bytes.Clone(l.text)
 			more = append(more, l)
+			total += 1 + len(l.text)
+			whole = whole && !l.tooLong
+			state = l.quotes(r.comma, open)
 		}
-		if err != nil || l.tooLong || r.raw.Len()+1+len(l.text) > MaxRow {
+		if err != nil || total > mostAhead || total > MaxRow && state == broken {
 			r.lines.takeBack(more)
 			return first.number, &Fault{
 				Raw:    string(r.raw.Bytes()[:firstLength]),
 				Reason: "a quote opens a cell in this line and is not closed; double a quote that belongs to the text",
 			}, nil
 		}
-		r.raw.WriteByte('\n')
-		r.raw.Write(l.text)
-		open = quoteOpen(l.text, r.comma, true)
+		if total <= MaxRow {
+			r.raw.WriteByte('\n')
+			r.raw.Write(l.text)
+		}
+	}
+	if total > MaxRow || !whole {
+		first.text = r.raw.Bytes()[:firstLength]
+		return first.number, longLine(first), nil
 	}
 	return first.number, nil, nil
 }
 
-// quoteOpen reports whether a quoted cell is still open at the end of a line. Where encoding/csv will refuse a quote it
-// says no, because the record then ends with this line.
-func quoteOpen(text []byte, comma byte, open bool) bool {
-	cellStart := true
-	for i := 0; i < len(text); i++ {
-		c := text[i]
+// quoting is how the quotes of a record stand at the end of a line.
+type quoting byte
+
+const (
+	closed quoting = iota
+	open           // a quoted cell goes on in the next line
+	broken         // a quote is where none may be: encoding/csv refuses the record, which ends with this line
+)
+
+// quotes follows the quotes of a record through a line, which may come in pieces.
+type quotes struct {
+	comma     byte
+	state     quoting
+	cellStart bool
+	pending   bool // the last byte was a quote in a quoted cell: doubled, or its end
+}
+
+func newQuotes(comma byte, at quoting) *quotes {
+	return &quotes{comma: comma, state: at, cellStart: at == closed}
+}
+
+func (q *quotes) feed(text []byte) {
+	for _, c := range text {
 		switch {
-		case open && c != '"':
-		case open && i+1 < len(text) && text[i+1] == '"':
-			i++
-		case open:
-			open, cellStart = false, false
-			if i+1 < len(text) && text[i+1] != comma {
-				return false
+		case q.state == broken:
+			return
+		case q.state == open && q.pending:
+			q.pending = false
+			switch c {
+			case '"':
+			case q.comma:
+				q.state, q.cellStart = closed, true
+			default:
+				q.state = broken
 			}
-		case c == comma:
-			cellStart = true
-		case c == '"' && !cellStart:
-			return false
+		case q.state == open:
+			q.pending = c == '"'
+		case c == q.comma:
+			q.cellStart = true
+		case c == '"' && !q.cellStart:
+			q.state = broken
 		case c == '"':
-			open = true
+			q.state = open
 		default:
-			cellStart = false
+			q.cellStart = false
 		}
 	}
-	return open
+}
+
+func (q *quotes) end() quoting {
+	if q.state == open && q.pending {
+		return closed
+	}
+	return q.state
 }
 
 func parseRecord(r *records) ([]string, error) {

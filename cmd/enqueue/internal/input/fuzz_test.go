@@ -56,7 +56,7 @@ func FuzzCSV(f *testing.F) {
 
 func FuzzAuto(f *testing.F) { fuzzReader(f, Auto, "A1", "{}", "[]", "msgid", "\x1f\x8b\x08") }
 
-// FuzzQuotes holds quoteOpen, which finds the ends of records, to encoding/csv, which reads them: a record that is
+// FuzzQuotes holds quotes, which finds the ends of records, to encoding/csv, which reads them: a record that is
 // complete for one must be complete for the other.
 func FuzzQuotes(f *testing.F) {
 	f.Add("a,\"b\nc\",d")
@@ -65,18 +65,17 @@ func FuzzQuotes(f *testing.F) {
 		if strings.ContainsRune(text, '\r') {
 			return // encoding/csv drops some of them
 		}
-		r := newRecords(nil, ',')
+		r := newRecords(newLines(nil), ',')
 		lines := strings.SplitAfter(text, "\n")
-		open, end := false, 0
+		state, end := closed, 0
 		for _, l := range lines {
 			end += len(l)
-			open = quoteOpen([]byte(strings.TrimSuffix(l, "\n")), ',', open)
-			if !open {
+			if state = (line{text: []byte(strings.TrimSuffix(l, "\n"))}).quotes(',', state); state != open {
 				break
 			}
 		}
 		first := strings.TrimSuffix(text[:end], "\n")
-		if open || strings.TrimSpace(first) == "" {
+		if state == open || strings.TrimSpace(first) == "" {
 			return
 		}
 		r.raw.WriteString(first)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -307,6 +308,51 @@ func TestRowsOfASlowPipeDoNotWaitForEachOther(t *testing.T) {
 					t.Error(err)
 				}
 			})
+		})
+	}
+}
+
+// What is inside of a quoted cell is never a row, however long the cell is; a stray quote costs its own line only.
+func TestTextInAQuotedCellIsNoRow(t *testing.T) {
+	t.Parallel()
+	lines, long := strings.Repeat("lorem ipsum\n", 6000), strings.Repeat("x", MaxRow+1)
+	ids := strings.Repeat("400,x\n", 6000)
+	for name, test := range map[string]struct {
+		text string
+		want []string // ids; or - for a refused row
+	}{
+		"many lines":                    {"100,\"" + lines + "200,fake\n\"\n300,short\n", []string{"-", "300"}},
+		"its first line is too long":    {"100,\"" + long + "\n200,fake\n\"\n300,short\n", []string{"-", "300"}},
+		"a line inside is too long":     {"100,\"a\n" + long + "\n200,fake\n\"\n300,short\n", []string{"-", "300"}},
+		"its last line is too long":     {"100,\"a\n200,fake\n" + long + "\"\n300,short\n", []string{"-", "300"}},
+		"a long line without quotes":    {"100," + long + "\n200,b\n", []string{"-", "200"}},
+		"a stray quote to the end":      {"100,\"a\n200,b\n300,c\n", []string{"-", "200", "300"}},
+		"a stray quote, a cell far off": {"100,\"a\n" + ids + ids + "300,\"c\"\n", append(append([]string{"-"}, slices.Repeat([]string{"400"}, 12000)...), "300")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, err := NewReader("a.csv", strings.NewReader("message_id,ref\n"+test.text), Options{Warn: func(string) {}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for {
+				item, err := r.Next()
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				id, _ := item.Row.Get("message_id")
+				if item.Fault != nil {
+					id = "-"
+				}
+				got = append(got, id)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
 		})
 	}
 }

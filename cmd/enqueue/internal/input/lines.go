@@ -20,6 +20,19 @@ type line struct {
 	number  int
 	text    []byte // valid until the next call of lines.next
 	tooLong bool   // text is only the line's beginning
+
+	// ends is how the quotes of CSV stand at the end of a line that is too long, by how they stood before it.
+	ends [2]quoting
+}
+
+// quotes is how the quotes of a record stand at the end of the line.
+func (l line) quotes(comma byte, before quoting) quoting {
+	if l.tooLong {
+		return l.ends[before]
+	}
+	q := newQuotes(comma, before)
+	q.feed(l.text)
+	return q.end()
 }
 
 // lines splits a stream into physical lines of bounded length, and can take lines back.
@@ -27,6 +40,7 @@ type lines struct {
 	r       *bufio.Reader
 	number  int
 	pending []line
+	comma   byte // of CSV
 }
 
 func newLines(r *bufio.Reader) *lines { return &lines{r: r} }
@@ -54,25 +68,51 @@ func (l *lines) next() (line, error) {
 	l.number++
 	text = cutLineEnd(text)
 	if len(text) > MaxRow {
-		return line{number: l.number, text: text[:keptOfLongLine], tooLong: true}, nil
+		long := l.long(text)
+		return long.end(l.number), nil
 	}
 	return line{number: l.number, text: text}, nil
 }
 
 // skipLong reads to the end of a line that is too long and keeps its beginning.
 func (l *lines) skipLong(text []byte) (line, error) {
-	kept := bytes.Clone(text[:keptOfLongLine])
+	long := l.long(text)
 	for {
-		_, err := l.r.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		text, err := l.r.ReadSlice('\n')
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) && !errors.Is(err, io.EOF) {
 			return line{}, err
 		}
-		l.number++
-		return line{number: l.number, text: kept, tooLong: true}, nil
+		whole := !errors.Is(err, bufio.ErrBufferFull)
+		if whole {
+			text = cutLineEnd(text)
+		}
+		long.feed(text)
+		if whole {
+			l.number++
+			return long.end(l.number), nil
+		}
 	}
+}
+
+// longText is a line of which only the beginning and the quotes are kept.
+type longText struct {
+	kept             []byte
+	outside, inQuote *quotes
+}
+
+func (l *lines) long(text []byte) *longText {
+	t := &longText{kept: bytes.Clone(text[:keptOfLongLine]), outside: newQuotes(l.comma, closed), inQuote: newQuotes(l.comma, open)}
+	t.feed(text)
+	return t
+}
+
+func (t *longText) feed(text []byte) {
+	t.outside.feed(text)
+	t.inQuote.feed(text)
+}
+
+func (t *longText) end(number int) line {
+	return line{number: number, text: t.kept, tooLong: true, ends: [2]quoting{closed: t.outside.end(), open: t.inQuote.end()}}
 }
 
 // takeBack makes next return these lines again. Their texts must not be l's own buffer.
