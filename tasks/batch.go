@@ -145,15 +145,20 @@ func (b *Batch) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (R
 			return res, err
 		}
 	}
-	res, err = p.put(ctx, r, o.priority, retention)
+	t, err := taskOf(r, o.priority, retention)
+	if err != nil {
+		return res, err
+	}
+	res, err = p.putTask(ctx, r, &t, o.priority)
 	if err != nil {
 		res.Seq = r.Seq // not to be used for another recall: the command may have come through
 		return res, err
 	}
-	return b.count(r, res, again == r.Seq), nil
+	return b.count(r, res, again == r.Seq || t.written), nil
 }
 
-// count says what a recall counts as in the batch, and gives its number back if it was not needed.
+// count says what a recall counts as in the batch, and gives its number back if it was not needed. again says that it may have been
+// in its queue under this number.
 func (b *Batch) count(r Recall, res Result, again bool) Result {
 	c := Count{Seq: r.Seq, ID: res.ID, As: Open, RecallBy: res.RecallBy}
 	own := res.Existing.Batch == b.name && res.Existing.Seq > 0
@@ -164,6 +169,7 @@ func (b *Batch) count(r Recall, res Result, again bool) Result {
 		res.Status, res.Existing, res.Seq = Enqueued, Existing{}, r.Seq
 	case own:
 		// Counted once more, in case that its enqueuer died before it had.
+		c.Seen = true
 		c.Seq, res.Seq = res.Existing.Seq, res.Existing.Seq
 		if Succeeded(res.Existing.Standing) {
 			c.As = res.Existing.Standing
@@ -231,7 +237,7 @@ type seqs struct {
 // Blocks grow, so that a single recall leaves no large hole in the batch's bytes.
 const (
 	firstBlock = 8
-	mostBlock  = 4096
+	mostBlock  = 512
 )
 
 func (s *seqs) take(ctx context.Context) (int64, error) {

@@ -48,27 +48,34 @@ type Count struct {
 	Seq int64
 	// ID is the task id.
 	ID string
-	// As is Open, Duplicate or one of [Outcomes]; empty changes no sum and only makes the recall known by its id.
+	// As is Open, Duplicate or one of [Outcomes]; empty changes no sum and only makes the recall known by its id. See also renumbered.
 	As string
 	// Reopened lets Open replace an outcome without success.
 	Reopened bool
+	// Seen says that Open was read off a task, and may be old news: it does not take the place of another number that is open.
+	Seen bool
+	// stays says that Open is the one task that is left of two: it counts also if its number was taken for another's meanwhile.
+	stays bool
 	// Failure is what to keep of an outcome without success.
 	Failure *Failure
 	// RecallBy keeps the batch until [KeepBatch] later. Zero: as long as it is kept anyway.
 	RecallBy time.Time
 }
 
+// renumbered is what a number counts as whose recall is counted under another one: nothing, also when news of it come late.
+const renumbered = "renumbered"
+
 // letters are the bytes that stand for what a recall counts as. A zero byte stands for nothing yet, and x for a number whose
 // row was enqueued again under another one.
 var letters = map[string]string{
-	"": "-", Open: "o", Recalled: "r", AlreadyRecalled: "a", Expired: "e", NotFound: "n", Rejected: "j", Cancelled: "c", Duplicate: "d",
+	"": "-", renumbered: "x", Open: "o", Recalled: "r", AlreadyRecalled: "a", Expired: "e", NotFound: "n", Rejected: "j", Cancelled: "c", Duplicate: "d",
 }
 
 // countScript counts recalls of one batch.
 //
 // KEYS the hash, its bytes, its failures, its ids, its inputs
 // ARGV[1] the latest recall_by as text, or empty; ARGV[2] when the keys expire then, Unix seconds
-// ARGV[3...] for each recall: sequence number, letter, id in short, "1" if reopened, the failure or empty
+// ARGV[3...] for each recall: sequence number, letter, id in short, "reopened", "seen", "stays" or empty; the failure or empty
 //
 // Returns 1 if the batch is cancelled, else 0.
 var countScript = redis.NewScript(`
@@ -93,7 +100,7 @@ local function at(seq)
 	return b
 end
 local function put(seq, old, new)
-	if old then delta[old] = (delta[old] or 0) - 1; total = total - 1 end
+	if old and old ~= "x" then delta[old] = (delta[old] or 0) - 1; total = total - 1 end
 	if new ~= "x" then delta[new] = (delta[new] or 0) + 1; total = total + 1 end
 	seq = tonumber(seq)
 	if not written[seq] then fresh[#fresh+1] = seq end
@@ -117,10 +124,18 @@ local function index(id, seq)
 end
 local function succeeded(b) return b == "r" or b == "a" end
 
-local function count(seq, what, id, reopened, failure)
+local function count(seq, what, id, how, failure)
 	local known = indexed and redis.call("HGET", ids, id) or nil
 	if what == "-" then
 		if not known then index(id, seq) end
+		return
+	end
+	if what == "x" then
+		local old = at(seq)
+		if not succeeded(old) and old ~= "x" then
+			put(seq, old, "x")
+			redis.call("HDEL", failures, seq)
+		end
 		return
 	end
 	if what == "d" then
@@ -130,11 +145,11 @@ local function count(seq, what, id, reopened, failure)
 		else
 			seq = known
 		end
-	elseif at(seq) == "x" then
+	elseif at(seq) == "x" and how ~= "stays" then
 		return -- late news of a row that was enqueued again meanwhile
 	elseif known and known ~= seq then
 		local before = at(known)
-		if succeeded(before) then return end
+		if succeeded(before) or (how == "seen" and before == "o") then return end
 		if before then
 			put(known, before, "x")
 			redis.call("HDEL", failures, known)
@@ -142,7 +157,8 @@ local function count(seq, what, id, reopened, failure)
 		index(id, seq)
 	end
 	local old = at(seq)
-	if succeeded(old) or (what == "o" and old and not reopened) then return end
+	if old == "x" then old = nil end
+	if succeeded(old) or (what == "o" and old and how ~= "reopened") then return end
 	if old ~= what then put(seq, old, what) end
 	if failure ~= "" then
 		redis.call("HSET", failures, seq, failure)
@@ -150,10 +166,12 @@ local function count(seq, what, id, reopened, failure)
 	elseif old and old ~= what and old ~= "o" then
 		redis.call("HDEL", failures, seq)
 	end
+	-- What has ended well is not enqueued again while its task is kept, and that has the number.
+	if indexed and succeeded(what) then redis.call("HDEL", ids, id) end
 end
 
 for i = 3, #ARGV, 5 do
-	count(ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3] == "1", ARGV[i+4])
+	count(ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3], ARGV[i+4])
 end
 write()
 for letter, by in pairs(delta) do
@@ -196,11 +214,16 @@ func CountScript(batch string, counts ...Count) (script *redis.Script, keys []st
 				return nil, nil, nil, err
 			}
 		}
-		reopened := ""
-		if c.Reopened {
-			reopened = "1"
+		how := ""
+		switch {
+		case c.Reopened:
+			how = "reopened"
+		case c.Seen:
+			how = "seen"
+		case c.stays:
+			how = "stays"
 		}
-		args = append(args, strconv.FormatInt(c.Seq, 10), letter, shortID(c.ID), reopened, failure)
+		args = append(args, strconv.FormatInt(c.Seq, 10), letter, shortID(c.ID), how, failure)
 		if c.RecallBy.After(latest) {
 			latest = c.RecallBy
 		}

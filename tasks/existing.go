@@ -193,6 +193,10 @@ func (p *Producer) remove(ctx context.Context, c copyOf) (bool, map[string]strin
 	if err := p.note(ctx, c); err != nil {
 		return false, nil, err
 	}
+	return p.removeUnnoted(ctx, c)
+}
+
+func (p *Producer) removeUnnoted(ctx context.Context, c copyOf) (bool, map[string]string, error) {
 	state := c.state
 	if state == "" || state == "pending" {
 		state = "archived" // any set of the queue: the script does not touch it
@@ -238,6 +242,8 @@ type task struct {
 	unmistakable bool
 	// nowhere is true once a copy of the recall has been removed to make way for this one.
 	nowhere bool
+	// written is true once it was in its queue.
+	written bool
 }
 
 // wrote reports whether c was written by this very task, the answer to which was lost on the way.

@@ -271,15 +271,14 @@ const looks = 5
 
 // put puts a resolved recall into its queue, as one task across both queues of the lane.
 //
-// The two queues live in different slots of a Redis Cluster, so that nothing can look at both and write in one step. Two
-// producers that enqueue the same recall with different priorities within the same millisecond can leave two
-// tasks; the vendor's answer to the second is "already recalled". No order of events loses a recall.
+// No order of events loses a recall, and only workers that fetch both within the moment that two producers need to see each other
+// ([Producer.oneTask]) call it twice; the vendor's answer to the second is "already recalled".
 func (p *Producer) put(ctx context.Context, r Recall, pr Priority, retention time.Duration) (Result, error) {
 	t, err := taskOf(r, pr, retention)
 	if err != nil {
 		return Result{}, err
 	}
-	return p.putTask(ctx, r, t, pr)
+	return p.putTask(ctx, r, &t, pr)
 }
 
 func taskOf(r Recall, pr Priority, retention time.Duration) (task, error) {
@@ -293,7 +292,7 @@ func taskOf(r Recall, pr Priority, retention time.Duration) (task, error) {
 	}, nil
 }
 
-func (p *Producer) putTask(ctx context.Context, r Recall, t task, pr Priority) (Result, error) {
+func (p *Producer) putTask(ctx context.Context, r Recall, t *task, pr Priority) (Result, error) {
 	res := Result{ID: t.id, App: r.App, RecallBy: r.RecallBy, Queue: t.queue}
 	elsewhere := Queue(r.Provider, r.App, pr.other())
 	for range looks {
@@ -305,7 +304,7 @@ func (p *Producer) putTask(ctx context.Context, r Recall, t task, pr Priority) (
 		case v == settled, v == waiting && pr == Bulk:
 			return res.duplicate(c), nil
 		case v == absent:
-			return p.place(ctx, t, res, pr)
+			return p.place(ctx, r, t, res, pr)
 		}
 		// What waits as bulk is moved here, what has failed makes way. A worker or another producer may be faster: then
 		// look again.
@@ -318,34 +317,48 @@ func (p *Producer) putTask(ctx context.Context, r Recall, t task, pr Priority) (
 		}
 		t.nowhere = true
 		if c.verdict() == waiting {
-			return p.promote(ctx, t, c, marks, res)
+			return p.promote(ctx, *t, c, marks, res)
 		}
 		res.Replaced, res.Existing = true, c.existing()
-		return p.place(ctx, t, res, pr)
+		return p.place(ctx, r, t, res, pr)
 	}
 	return Result{}, fmt.Errorf("enqueueing %s: its task changed %d times meanwhile; enqueue it again", res.ID, looks)
 }
 
 // place enqueues a task in its own queue and settles what is in its way there.
-func (p *Producer) place(ctx context.Context, t task, res Result, pr Priority) (Result, error) {
-	done, err := p.settle(ctx, t)
+func (p *Producer) place(ctx context.Context, r Recall, t *task, res Result, pr Priority) (Result, error) {
+	done, err := p.settle(ctx, *t)
 	if err != nil {
 		return Result{}, err
 	}
-	if done.enqueued {
-		res.Status = Enqueued
-		if done.replaced != nil {
-			res.Replaced, res.Existing = true, done.replaced.existing()
-		}
-		p.wake(ctx, t.queue, pr)
-		return res, nil
+	if !done.enqueued {
+		return res.duplicate(done.inTheWay), nil
 	}
-	return res.duplicate(done.inTheWay), nil
+	t.written = true
+	if done.replaced != nil {
+		res.Replaced, res.Existing = true, done.replaced.existing()
+	}
+	return p.placed(ctx, r, t, res, pr)
+}
+
+// placed is what comes after a task was written.
+func (p *Producer) placed(ctx context.Context, r Recall, t *task, res Result, pr Priority) (Result, error) {
+	twin, err := p.oneTask(ctx, *t, r, pr)
+	if err != nil {
+		return Result{}, err
+	}
+	if twin != nil {
+		return res.duplicate(*twin), nil
+	}
+	res.Status = Enqueued
+	p.wake(ctx, t.queue, pr)
+	return res, nil
 }
 
 // promote enqueues a copy that was removed from the bulk queue in the urgent one, as it is: with its batch, its reference,
 // and the worker's marks, which travel as task headers of the same names.
-func (p *Producer) promote(ctx context.Context, t task, c copyOf, marks map[string]string, res Result) (Result, error) {
+func (p *Producer) promote(ctx context.Context, own task, c copyOf, marks map[string]string, res Result) (Result, error) {
+	t := own
 	t.payload, t.headers, t.unmistakable = c.payload, marks, true
 	if !c.recall.RecallBy.IsZero() {
 		t.recallBy = c.recall.RecallBy // its own, since its payload is
@@ -355,7 +368,14 @@ func (p *Producer) promote(ctx context.Context, t task, c copyOf, marks map[stri
 		return Result{}, err
 	}
 	if !done.enqueued { // another producer has enqueued it urgent meanwhile
-		return res.duplicate(done.inTheWay), nil
+		return res.duplicate(done.inTheWay), p.giveWay(ctx, c, done.inTheWay.recall)
+	}
+	twin, err := p.oneTask(ctx, t, c.recall, Urgent)
+	if err != nil {
+		return Result{}, err
+	}
+	if twin != nil {
+		return res.duplicate(*twin), p.giveWay(ctx, c, twin.recall)
 	}
 	res = res.duplicate(c)
 	res.Queue, res.Promoted = t.queue, true

@@ -22,9 +22,10 @@ func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...Enqueu
 	for i, r := range recalls {
 		rows[i] = b.lotRow(ctx, r, opts)
 	}
-	b.lookElsewhere(ctx, rows)
+	b.look(ctx, rows, func(row *lotRow) bool { return !row.done })
 	b.write(ctx, rows)
 	b.meet(ctx, rows)
+	b.lookForTwins(ctx, rows)
 	var wg sync.WaitGroup
 	for i := range rows {
 		if row := &rows[i]; !row.done {
@@ -79,12 +80,12 @@ func (b *Batch) lotRow(ctx context.Context, r Recall, opts []EnqueueOption) lotR
 	return row
 }
 
-// lookElsewhere finds the rows that are not in the other queue of their lane. Hardly any is, so one question asks about all rows
-// of a queue, and only where some are, about each.
-func (b *Batch) lookElsewhere(ctx context.Context, rows []lotRow) {
+// look finds which of some rows are not in the other queue of their lane, and calls them fresh. Hardly any is there, so one question asks
+// about all rows of a queue, and only where some are, about each.
+func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) bool) {
 	queues := map[string][]*lotRow{}
 	for i := range rows {
-		if row := &rows[i]; !row.done {
+		if row := &rows[i]; which(row) {
 			queues[row.elsewhere()] = append(queues[row.elsewhere()], row)
 		}
 	}
@@ -141,7 +142,6 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 		}
 		return nil
 	})
-	filled := map[string]Priority{}
 	for i := range rows {
 		row := &rows[i]
 		if answers[i] == nil {
@@ -149,16 +149,7 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 		}
 		n, err := answers[i].Int()
 		row.met = err == nil && n == 0
-		if err != nil || n != 1 {
-			continue
-		}
-		res := row.place()
-		res.Status = Enqueued
-		row.Result, row.done = b.count(row.recall, res, row.again), true
-		filled[row.task.queue] = row.opt.priority
-	}
-	for queue, priority := range filled {
-		p.wake(ctx, queue, priority)
+		row.task.written = err == nil && n == 1
 	}
 }
 
@@ -192,7 +183,8 @@ func (b *Batch) meet(ctx context.Context, rows []lotRow) {
 		res := row.place()
 		switch v := c.verdict(); {
 		case row.task.wrote(c):
-			res.Status = Enqueued
+			row.task.written = true
+			continue
 		case v == settled, v == waiting:
 			res = res.duplicate(c)
 		default:
@@ -202,15 +194,44 @@ func (b *Batch) meet(ctx context.Context, rows []lotRow) {
 	}
 }
 
+// lookForTwins ends the rows that were written, but for those that another producer has written into the other queue meanwhile.
+func (b *Batch) lookForTwins(ctx context.Context, rows []lotRow) {
+	for i := range rows {
+		rows[i].fresh = false
+	}
+	b.look(ctx, rows, func(row *lotRow) bool { return row.task.written })
+	filled := map[string]Priority{}
+	for i := range rows {
+		row := &rows[i]
+		if !row.fresh {
+			continue
+		}
+		res := row.place()
+		res.Status = Enqueued
+		row.Result, row.done = b.count(row.recall, res, true), true
+		filled[row.task.queue] = row.opt.priority
+	}
+	for queue, priority := range filled {
+		b.producer.wake(ctx, queue, priority)
+	}
+}
+
 // finish enqueues a row on its own.
 func (b *Batch) finish(ctx context.Context, row *lotRow) {
-	res, err := b.producer.putTask(ctx, row.recall, row.task, row.opt.priority)
+	res, err := b.put(ctx, row)
 	if err != nil {
 		res.Seq = row.recall.Seq
 		row.Result, row.Err = res, err
 		return
 	}
-	row.Result = b.count(row.recall, res, row.again)
+	row.Result = b.count(row.recall, res, row.again || row.task.written)
+}
+
+func (b *Batch) put(ctx context.Context, row *lotRow) (Result, error) {
+	if row.task.written {
+		return b.producer.placed(ctx, row.recall, &row.task, row.place(), row.opt.priority)
+	}
+	return b.producer.putTask(ctx, row.recall, &row.task, row.opt.priority)
 }
 
 // captured are a script's arguments.

@@ -1,0 +1,79 @@
+package tasks
+
+import "context"
+
+// Two producers that enqueue the same recall at the same moment with different priorities find it in neither queue and write both:
+// the queues live in different slots of a Redis Cluster, so that nothing can look at one and write to the other in one step. So each
+// looks into the other queue once more after it has written; one of them at least then sees both.
+
+// oneTask makes one task of a recall and its twin, if there is one. The urgent task stays, unless a worker has the bulk one in its hands.
+// It returns the twin if that is the one that stays. The end of the caller's context does not keep it from that.
+func (p *Producer) oneTask(ctx context.Context, t task, own Recall, pr Priority) (stays *copyOf, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.rescueFor)
+	defer cancel()
+	for range looks {
+		twin, err := p.find(ctx, Queue(own.Provider, own.App, pr.other()), t.id)
+		if err != nil {
+			return nil, err
+		}
+		var done bool
+		switch v := twin.verdict(); {
+		case v == absent, v == failed:
+			return nil, nil
+		case v == waiting && pr == Urgent:
+			if done, _, err = p.remove(ctx, twin); err == nil && done {
+				return nil, p.giveWay(ctx, twin, own)
+			}
+		default:
+			if done, err = p.withdraw(ctx, t); err == nil && done {
+				return &twin, nil
+			}
+			if err == nil && v == settled { // workers have both: the vendor is asked twice, and the batch still counts it once
+				return nil, p.giveWay(ctx, twin, own)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// withdraw removes the task that was just written. It is false if a worker was faster. Others who enqueue the recall may have seen it, and
+// count it under its number.
+func (p *Producer) withdraw(ctx context.Context, t task) (bool, error) {
+	c, err := p.look(ctx, t.queue, t.id)
+	switch {
+	case err != nil:
+		return false, err
+	case c.state == "":
+		return true, nil // its twin's producer was faster
+	case c.verdict() != waiting:
+		return false, nil
+	}
+	done, _, err := p.removeUnnoted(ctx, c)
+	if err != nil || !done || c.recall.Batch == "" || c.recall.Seq == 0 {
+		return done, err
+	}
+	_, err = CountIn(ctx, p.rdb, c.recall.Batch, Count{Seq: c.recall.Seq, ID: c.id, As: renumbered})
+	return true, err
+}
+
+// giveWay has the batch of a copy count that another task, winner, is the recall's now: as the same recall if that is of the same batch,
+// else as its duplicate.
+func (p *Producer) giveWay(ctx context.Context, c copyOf, winner Recall) error {
+	loser := c.recall
+	if loser.Batch == "" || loser.Seq == 0 || loser.Batch == winner.Batch && loser.Seq == winner.Seq {
+		return nil
+	}
+	if loser.Batch == winner.Batch && winner.Seq > 0 {
+		_, err := CountIn(ctx, p.rdb, loser.Batch,
+			Count{Seq: loser.Seq, ID: c.id, As: renumbered}, Count{Seq: winner.Seq, ID: c.id, As: Open, stays: true, RecallBy: winner.RecallBy})
+		return err
+	}
+	if err := p.note(ctx, c); err != nil {
+		return err
+	}
+	_, err := CountIn(ctx, p.rdb, loser.Batch, Count{Seq: loser.Seq, ID: c.id, As: Duplicate, RecallBy: loser.RecallBy})
+	return err
+}

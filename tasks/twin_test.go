@@ -1,0 +1,124 @@
+package tasks_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/tasks"
+)
+
+// run is one enqueuer of the same rows as others.
+type run struct {
+	batch    string
+	priority tasks.Priority
+	lot      int
+}
+
+// atOnce lets all runs enqueue the same rows at the same moment, lots or one by one.
+func atOnce(t *testing.T, rdb *redis.Client, rows int, runs ...run) {
+	t.Helper()
+	batches := map[string]*tasks.Batch{}
+	for _, r := range runs {
+		if batches[r.batch] == nil {
+			batches[r.batch] = openBatch(t, realProducer(t, rdb), r.batch)
+		}
+	}
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, r := range runs {
+		b := batches[r.batch]
+		wg.Go(func() {
+			<-start
+			for from := 0; from < rows; from += r.lot {
+				var lot []tasks.Recall
+				for i := from; i < min(from+r.lot, rows); i++ {
+					lot = append(lot, row(fmt.Sprint(i)))
+				}
+				for _, e := range b.EnqueueAll(t.Context(), lot, tasks.WithPriority(r.priority)) {
+					if e.Err != nil {
+						t.Error(e.Err)
+					}
+				}
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	for _, b := range batches {
+		if err := b.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// wantOneTaskEach checks that no recall is in both queues, and that each is open in one batch only.
+func wantOneTaskEach(t *testing.T, rdb *redis.Client, rows int, batches ...string) {
+	t.Helper()
+	seen := map[string]int{}
+	for _, queue := range []string{urgentQueue, bulkQueue} {
+		for _, id := range rdb.LRange(t.Context(), "asynq:{"+queue+"}:pending", 0, -1).Val() {
+			seen[id]++
+		}
+	}
+	for id, n := range seen {
+		if n > 1 {
+			t.Errorf("%s is in both queues", id)
+		}
+	}
+	open := 0
+	for _, name := range batches {
+		s := sums(t, rdb, name)
+		open += s["open"]
+		if s["total"] != rows || s["open"]+s["duplicate"] != rows {
+			t.Errorf("%s: %v", name, s)
+		}
+	}
+	if len(seen) != rows || open != rows {
+		t.Errorf("%d tasks, %d open, want %d", len(seen), open, rows)
+	}
+}
+
+func TestTheSameRowsAtOnceAsUrgentAndAsBulk(t *testing.T) {
+	t.Parallel()
+	const rows = 120
+	for name, runs := range map[string][]run{
+		"one batch":            {{"A", tasks.Urgent, 40}, {"A", tasks.Bulk, 40}},
+		"one batch, four runs": {{"A", tasks.Urgent, 30}, {"A", tasks.Bulk, 40}, {"A", tasks.Urgent, 1}, {"A", tasks.Bulk, 1}},
+		"two batches":          {{"A", tasks.Urgent, 40}, {"B", tasks.Bulk, 40}},
+		"three batches":        {{"A", tasks.Urgent, 1}, {"B", tasks.Bulk, 1}, {"C", tasks.Urgent, 20}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, rdb *redis.Client) {
+				for range 10 {
+					rdb.FlushAll(t.Context())
+					atOnce(t, rdb, rows, runs...)
+					var names []string
+					for _, r := range runs {
+						if len(names) == 0 || r.batch != "A" {
+							names = append(names, r.batch)
+						}
+					}
+					wantOneTaskEach(t, rdb, rows, names...)
+				}
+			})
+		})
+	}
+}
+
+// What waits as bulk is moved by one of two that enqueue it as urgent at once; its batch keeps it, or counts it as theirs.
+func TestTwoThatPromoteAtOnce(t *testing.T) {
+	t.Parallel()
+	const rows = 120
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		for range 10 {
+			rdb.FlushAll(t.Context())
+			atOnce(t, rdb, rows, run{"A", tasks.Bulk, rows})
+			atOnce(t, rdb, rows, run{"B", tasks.Urgent, 40}, run{"C", tasks.Urgent, 40})
+			wantOneTaskEach(t, rdb, rows, "A", "B", "C")
+		}
+	})
+}
