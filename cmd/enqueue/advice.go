@@ -12,7 +12,7 @@ import (
 func advice(f tasks.Failure) string {
 	switch f.Outcome.Outcome {
 	case tasks.Cancelled:
-		return "if it was a mistake: enqueue retry --outcome cancelled, while their windows are open"
+		return "if it was a mistake, while their windows are open: enqueue retry " + f.Recall.Batch + " --outcome cancelled"
 	case tasks.Expired:
 		return adviceOnExpired(f)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -36,7 +37,7 @@ func (p *program) batchesCommand() *cobra.Command {
 			}
 			now := p.now()
 			if !asJSON {
-				return p.batchesTable(list, now)
+				return p.batchesTable(cmd.Context(), b, list, now)
 			}
 			for _, one := range list {
 				if err := writeHash(p.stdout, one, now); err != nil {
@@ -48,18 +49,42 @@ func (p *program) batchesCommand() *cobra.Command {
 	}
 }
 
-func (p *program) batchesTable(list []ledger.Batch, now time.Time) error {
+func (p *program) batchesTable(ctx context.Context, b *book, list []ledger.Batch, now time.Time) error {
 	if len(list) == 0 {
 		fmt.Fprintln(p.stdout, "no batch: none is kept in this Redis")
 		return nil
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "BATCH\tBEGUN\tBY\tSTATE\tTOTAL\tTAKEN BACK\tOPEN\tFAILED\tDUPLICATE\tREASON")
-	for _, b := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", b.Name, sayBegun(b, now), providers.Line(b.By, 40), sayBatchState(b, now),
-			b.Total, b.Succeeded(), b.Open, b.Failed(), b.Duplicate, providers.Line(b.Reason, 60))
+	for _, one := range list {
+		state := sayBatchState(one, now)
+		if state == stateReading {
+			inputs, err := b.ReadingInputs(ctx, one.Name)
+			if err != nil {
+				return b.failure(err)
+			}
+			state += ": " + nameInputs(inputs, 40)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", shown(one.Name), sayBegun(one, now), providers.Line(one.By, 40), state,
+			one.Total, one.Succeeded(), one.Open-one.Lost(now), one.Failed(), one.Duplicate, providers.Line(one.Reason, 60))
 	}
 	return w.Flush()
+}
+
+// nameInputs names the inputs of a batch, as many as fit into so many bytes, the first in any case.
+func nameInputs(names []string, width int) string {
+	if len(names) == 0 {
+		return "an input"
+	}
+	text, n := providers.Line(names[0], width), 1
+	for n < len(names) && len(text)+2+len(names[n]) <= width {
+		text += ", " + names[n]
+		n++
+	}
+	if more := len(names) - n; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 func sayBegun(b ledger.Batch, now time.Time) string {
@@ -69,22 +94,24 @@ func sayBegun(b ledger.Batch, now time.Time) string {
 	return shortTime(max(now.Sub(b.CreatedAt), 0)) + " ago"
 }
 
+const stateReading = "being read"
+
 // sayBatchState says in a word or two where a batch is.
 func sayBatchState(b ledger.Batch, now time.Time) string {
+	cancelled := !b.CancelledAt.IsZero()
 	state := "open"
 	switch {
-	case b.Lost(now) > 0:
-		state = fmt.Sprintf("ended, %d lost", b.Lost(now))
+	case cancelled && b.Ended(now):
+		state = "cancelled"
+	case cancelled:
+		return "being cancelled"
 	case b.Ended(now):
 		state = "ended"
 	case b.Reading > 0:
-		state = "being read"
+		return stateReading
 	}
-	if !b.CancelledAt.IsZero() {
-		state = "cancelled"
-		if !b.Ended(now) {
-			state = "being cancelled"
-		}
+	if lost := b.Lost(now); lost > 0 {
+		state += fmt.Sprintf(", %d lost", lost)
 	}
 	return state
 }

@@ -546,11 +546,11 @@ func TestAdvice(t *testing.T) {
 		{"jiguang", tasks.Expired, "", "the recall window closed at x; its lane was closed (credentials)", "enqueue lanes"},
 		{"timchat", tasks.Expired, "", "", "a longer window for the app"},
 		{"timpush", tasks.Expired, "90052", "", "the vendor's own window"},
-		{"timpush", tasks.Cancelled, "", "", "enqueue retry --outcome cancelled"},
+		{"timpush", tasks.Cancelled, "", "", "enqueue retry incident-41 --outcome cancelled"},
 		{"timpush", tasks.Rejected, "70009", "others succeed, this one alone is refused", "the account works for others"},
 		{"timpush", tasks.Rejected, "", "the payload cannot be read: x", "enqueue its row again"},
 	} {
-		f := tasks.Failure{Recall: tasks.Recall{Provider: c.provider}, Outcome: tasks.Outcome{Outcome: c.outcome, Code: c.code}, Error: c.reason}
+		f := tasks.Failure{Recall: tasks.Recall{Provider: c.provider, Batch: "incident-41"}, Outcome: tasks.Outcome{Outcome: c.outcome, Code: c.code}, Error: c.reason}
 		if got := advice(f); !strings.Contains(got, c.want) {
 			t.Errorf("%s %s %s: %q, want %q in it", c.provider, c.outcome, c.code, got, c.want)
 		}
@@ -574,5 +574,33 @@ func TestFollowInterrupted(t *testing.T) {
 	place, _, _ = strings.Cut(place, `"`)
 	if want := "to go on from here: enqueue outcomes --follow --after " + place + "\n"; place == "" || !s.says(want)() {
 		t.Errorf("%q is missing in %q", want, s.stderr.String())
+	}
+}
+
+// A follower waits for a Redis that is not there yet, and one outage has nothing to do with the next, however quiet the stream
+// was in between.
+func TestFollowOutlivesRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Kill()
+	s := launch(t, server.Addr, time.Minute, "outcomes", "--follow")
+	for outage := 1; outage <= 3; outage++ {
+		if outage > 1 {
+			s.ahead.Store(int64(outage) * int64(time.Hour))
+			server.Kill()
+		}
+		s.until("the message", func() bool { return strings.Count(s.stderr.String(), "; waiting up to 1m for it\n") == outage })
+		server.Restart()
+		s.until("the return", func() bool { return strings.Count(s.stderr.String(), "Redis answers again; going on\n") == outage })
+	}
+	if err := s.rdb.XAdd(ctx, &redis.XAddArgs{Stream: ledger.OutcomesKey, Values: []any{"id", "news"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the entry", func() bool { return strings.Contains(s.stdout.String(), `"id":"news"`) })
+	server.Kill()
+	s.until("the last message", func() bool { return strings.Count(s.stderr.String(), "; waiting up to 1m for it\n") == 4 })
+	s.ahead.Store(int64(5 * time.Hour))
+	if code := s.exit(); code != exitFailure || !s.says("to go on from here: enqueue outcomes --follow --after ")() {
+		t.Errorf("exit code %d: %s", code, s.stderr.String())
 	}
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +44,7 @@ func (p *program) cancelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if batch.Open > 0 || batch.Reading > 0 {
+			if cancellable(batch, p.now()) {
 				if err := b.Cancel(cmd.Context(), batch.Name, by, p.now()); err != nil {
 					return b.failure(err)
 				}
@@ -55,24 +57,38 @@ func (p *program) cancelCommand() *cobra.Command {
 	return cmd
 }
 
+// cancellable reports whether there is anything to cancel: a recall that has not ended, or an input that may bring some.
+func cancellable(b ledger.Batch, now time.Time) bool {
+	return !b.Ended(now) && (b.Open > 0 || b.Reading > 0)
+}
+
 // sayCancelled says what was cancelled, by how the batch stood before.
 func (p *program) sayCancelled(before ledger.Batch, asJSON bool) error {
+	now := p.now()
+	lost := before.Lost(now)
 	if asJSON {
 		return json.NewEncoder(p.stdout).Encode(struct {
 			Batch string `json:"batch"`
 			Open  int64  `json:"open"`
-		}{before.Name, before.Open})
+		}{before.Name, before.Open - lost})
 	}
-	if before.Open == 0 && before.Reading <= 0 {
+	switch {
+	case lost > 0:
+		_, err := fmt.Fprintf(p.stdout, "batch %s has ended, with %d lost, so there is nothing to cancel; see enqueue report %s\n", before.Name, lost, before.Name)
+		return err
+	case !cancellable(before, now):
 		_, err := fmt.Fprintf(p.stdout, "batch %s: nothing is open, so there is nothing to cancel\n", before.Name)
 		return err
 	}
 	was := ""
 	if !before.CancelledAt.IsZero() {
-		was = fmt.Sprintf(" (it was already, by %s at %s)", before.CancelledBy, ledger.FormatTime(before.CancelledAt))
+		was = fmt.Sprintf(" (it was already, by %s at %s)", cmp.Or(before.CancelledBy, "somebody"), ledger.FormatTime(before.CancelledAt))
 	}
-	fmt.Fprintf(p.stdout, "batch %s is cancelled%s: of %s, %d were open; calls that have not started are not made\n",
-		before.Name, was, recalls(before.Total), before.Open)
+	were := fmt.Sprintf("%d were open", before.Open)
+	if before.Open == 1 {
+		were = "1 was open"
+	}
+	fmt.Fprintf(p.stdout, "batch %s is cancelled%s: of %s, %s; calls that have not started are not made\n", before.Name, was, recalls(before.Total), were)
 	if before.Reading > 0 {
 		fmt.Fprintln(p.stdout, "an input of it may still be read; what it goes on to enqueue is cancelled too")
 	}

@@ -23,7 +23,7 @@ func (p *program) outcomesCommand() *cobra.Command {
 		Long: "Print the outcomes of all recalls, in the order in which they came, one JSON object a line; with --follow, new ones\n" +
 			"as they come. Each has a stream_id: with --after and the one of the last line that was read, reading goes on\n" +
 			"where it stopped. The stream keeps 24 hours, and about a million entries; where entries were missed because of\n" +
-			"that, it is said on standard error. After a crash of a worker an entry may come twice, with the same id.\n\n" +
+			"that, or may have been, it is said on standard error. After a crash of a worker an entry may come twice, with the same id.\n\n" +
 			"A program reads the stream recallq:outcomes in Redis itself, with a consumer group.",
 		Example: "  enqueue outcomes | jq -c 'select(.batch == \"incident-41\")'\n" +
 			"  enqueue outcomes --follow --after now\n" +
@@ -39,8 +39,7 @@ func (p *program) outcomesCommand() *cobra.Command {
 			if err := ledger.CheckPlace(t.after); err != nil {
 				return fmt.Errorf("--after %w, or now", err)
 			}
-			var err error
-			if t.book, err = p.openBook(cmd.Context()); err != nil {
+			if err := t.open(cmd.Context()); err != nil {
 				return err
 			}
 			defer t.book.close()
@@ -62,75 +61,87 @@ type tailing struct {
 	outage outage
 }
 
+// open finds Redis. Who follows waits for one that is not there yet, as for one that goes away later.
+func (t *tailing) open(ctx context.Context) error {
+	var err error
+	if t.follow {
+		t.book, err = t.p.untriedBook()
+	} else {
+		t.book, err = t.p.openBook(ctx)
+	}
+	return err
+}
+
 func (t *tailing) run(ctx context.Context) error {
-	if err := t.begin(ctx); err != nil {
+	reader, err := t.book.Reader(t.after)
+	if err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(t.p.stdout, 64<<10)
 	for {
-		err := t.copy(ctx, out)
-		if flushErr := out.Flush(); flushErr != nil {
-			return failure(fmt.Errorf("the outcomes could not be written: %w", flushErr))
-		}
+		page, err := reader.Next(ctx, t.follow)
 		switch {
 		case ctx.Err() != nil:
 			return &ended{exitInterrupted, fmt.Errorf("interrupted; to go on from here: %s", t.resume())}
-		case err == nil:
-			return nil
-		}
-		if err := t.away(ctx, err); err != nil {
-			return err
-		}
-		sleep(ctx, time.Second)
-	}
-}
-
-// begin turns now into the place of the last entry, which stays the same when Redis has to be asked again.
-func (t *tailing) begin(ctx context.Context) error {
-	if t.after != ledger.FromNow {
-		return nil
-	}
-	last, err := t.book.rdb.XRevRangeN(ctx, ledger.OutcomesKey, "+", "-", 1).Result()
-	if err != nil {
-		return t.book.failure(err)
-	}
-	t.after = ledger.FromStart
-	if len(last) > 0 {
-		t.after = last[0].ID
-	}
-	return nil
-}
-
-// copy prints what comes, until the end or an error of Redis.
-func (t *tailing) copy(ctx context.Context, out *bufio.Writer) error {
-	lines := json.NewEncoder(out)
-	for e, err := range t.book.Outcomes(ctx, t.after, t.follow) {
-		if err != nil {
-			return err
-		}
-		if t.outage.over() {
+		case err != nil:
+			if err := t.away(ctx, err); err != nil {
+				return err
+			}
+			sleep(ctx, time.Second)
+			continue
+		case t.outage.over():
 			fmt.Fprintln(t.p.stderr, "Redis answers again; going on")
 		}
-		if e.Missed {
-			fmt.Fprintf(t.p.stderr, "outcomes after %s were missed: the stream goes back to %s only; the batches' reports have what failed\n", t.after, e.StreamID)
+		if page.Missed != nil {
+			fmt.Fprintln(t.p.stderr, sayMissed(*page.Missed))
 		}
-		if err := lines.Encode(e); err != nil {
+		if err := t.print(out, page.Events); err != nil {
 			return failure(fmt.Errorf("the outcomes could not be written: %w", err))
 		}
-		if t.follow && out.Flush() != nil {
-			return nil // run finds it, too
+		t.after = reader.After()
+		if len(page.Events) == 0 && !t.follow {
+			return nil
 		}
-		t.after = e.StreamID
 	}
-	return nil
+}
+
+func (t *tailing) print(out *bufio.Writer, events []ledger.Event) error {
+	lines := json.NewEncoder(out)
+	for _, e := range events {
+		if err := lines.Encode(e); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+// sayMissed says what is missing in the output, and how sure that is.
+func sayMissed(m ledger.Missed) string {
+	what := "outcomes"
+	if m.Count > 0 {
+		what = thousands(m.Count) + " outcomes"
+		if m.Count == 1 {
+			what = "1 outcome"
+		}
+	}
+	what += " after " + m.After
+	switch {
+	case !m.Sure:
+		what += " may have been missed"
+	case m.Count == 1:
+		what += " was missed"
+	default:
+		what += " were missed"
+	}
+	if m.First == "" {
+		return what + ": the stream is empty by now; the batches' reports have what failed"
+	}
+	return what + ": the stream goes back to " + m.First + " only; the batches' reports have what failed"
 }
 
 // away waits out a Redis that is away, when there is something to wait for. Its error ends the run.
 func (t *tailing) away(ctx context.Context, err error) error {
-	if end, ok := err.(*ended); ok {
-		return end
-	}
-	what, words := judge(ctx, t.book.rdb, err)
+	what, words := t.book.judge(ctx, err)
 	since, first := t.outage.began(t.p.now())
 	if t.follow && what != lasting && t.p.now().Sub(since) < t.p.patience {
 		if first {
@@ -146,5 +157,9 @@ func (t *tailing) resume() string {
 	if t.follow {
 		command += " --follow"
 	}
-	return command + " --after " + t.after
+	place := t.after
+	if place == ledger.FromNow {
+		place = fromNow
+	}
+	return command + " --after " + place
 }

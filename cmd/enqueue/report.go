@@ -140,7 +140,7 @@ func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch) 
 	now := p.now()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(name, text string) {
-		if text != "" {
+		if text = shown(text); text != "" {
 			fmt.Fprintf(w, "%s\t%s\n", name, text)
 		}
 	}
@@ -151,6 +151,17 @@ func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch) 
 		line("begun", fmt.Sprintf("%s, %s", ledger.FormatTime(batch.CreatedAt), sayBegun(batch, now)))
 	}
 	line("state", sayReportState(batch, now))
+	if batch.Reading > 0 && !batch.Ended(now) && batch.CancelledAt.IsZero() {
+		inputs, err := b.ReadingInputs(ctx, batch.Name)
+		if err != nil {
+			return p.readFailure(ctx, b, err)
+		}
+		line("reading", sayReading(inputs, batch.Name))
+	}
+	if lost := batch.Lost(now); lost > 0 {
+		line("lost", fmt.Sprintf("%d: removed by hand, or Redis has lost them; if their windows are open, run their input again under "+
+			"a NEW --batch name (under %s they would be counted a second time)", lost, batch.Name))
+	}
 	_ = w.Flush()
 	fmt.Fprintf(out, "\n%s\n", sums(batch, now))
 	g.print(out, batch)
@@ -162,15 +173,23 @@ func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch) 
 
 func sayReportState(b ledger.Batch, now time.Time) string {
 	state := sayBatchState(b, now)
-	if lost := b.Lost(now); lost > 0 {
-		state = fmt.Sprintf("ended; %d lost: removed by hand, or Redis has lost them; run the input again if their window is open", lost)
-	} else if !b.Ended(now) {
+	if !b.CancelledAt.IsZero() {
+		_, lost, _ := strings.Cut(state, ",")
+		state, _, _ = strings.Cut(state, ",")
+		state += fmt.Sprintf(" by %s at %s", cmp.Or(providers.Line(b.CancelledBy, 200), "somebody"), ledger.FormatTime(b.CancelledAt))
+		if lost != "" {
+			state += "," + lost
+		}
+	}
+	if !b.Ended(now) {
 		state += "; the figures still move"
 	}
-	if !b.CancelledAt.IsZero() {
-		state += fmt.Sprintf(", by %s at %s", providers.Line(b.CancelledBy, 200), ledger.FormatTime(b.CancelledAt))
-	}
 	return state
+}
+
+// sayReading says which inputs keep a batch from ending, and what to do about those whose reading was interrupted.
+func sayReading(inputs []string, batch string) string {
+	return nameInputs(inputs, 200) + "; if nothing reads on: the same input, run again to its end with --batch " + batch + ", closes it"
 }
 
 // mostGroups bounds what is kept of failures with ever new reasons.
@@ -246,9 +265,9 @@ func (g *groups) print(out *bufio.Writer, b ledger.Batch) {
 	})
 	fmt.Fprintf(out, "\nnot taken back, by provider, code and reason:\n")
 	for _, one := range list {
-		fmt.Fprintf(out, "\n%s\n", one.heading())
-		fmt.Fprintf(out, "    for example  %s\n", sayExample(one.example))
-		fmt.Fprintf(out, "    what to do   %s\n", advice(one.example))
+		fmt.Fprintf(out, "\n%s\n", shown(one.heading()))
+		fmt.Fprintf(out, "    for example  %s\n", shown(sayExample(one.example)))
+		fmt.Fprintf(out, "    what to do   %s\n", shown(advice(one.example)))
 	}
 	if g.other > 0 {
 		fmt.Fprintf(out, "\n%d with other reasons; -o csv and -o ndjson have them all\n", g.other)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -76,6 +77,9 @@ type retried struct {
 	WindowClosed int64  `json:"window_closed"`
 	Duplicate    int64  `json:"duplicate"`
 	Refused      int64  `json:"refused"`
+	// Withdrawn is true if the batch was cancelled and is no more. GoOn is how many of its recalls had not ended by then.
+	Withdrawn bool  `json:"cancellation_withdrawn,omitempty"`
+	GoOn      int64 `json:"go_on,omitempty"`
 
 	lanes map[string]bool
 	says  func(string)
@@ -88,22 +92,27 @@ func (p *program) retry(ctx context.Context, b *book, batch ledger.Batch, o retr
 	}
 	err := b.Retry(ctx, tasks.NewProducer(b.rdb, tasks.WithClock(p.now)), ledger.RetryOptions{
 		Batch: batch.Name, Outcome: o.outcome,
-		Enqueue: []tasks.EnqueueOption{tasks.WithPriority(o.priorityFor(batch))},
-		Each:    count.add,
+		Enqueue:   []tasks.EnqueueOption{tasks.WithPriority(o.priorityFor(batch))},
+		Each:      count.add,
+		Withdrawn: func(open int64) { count.Withdrawn, count.GoOn = true, open },
 	})
 	lanes, lanesErr := tasks.Lanes(ctx, b.rdb)
 	if lanesErr == nil {
 		p.noticeLanes(count.lanes, lanes)
 	}
-	if err := count.print(p, o, asJSON); err != nil {
-		return err
+	// Counts that an error has kept at zero would say that there was nothing to do.
+	if err == nil || count.total() > 0 || count.Withdrawn {
+		if err := count.print(p, o, asJSON); err != nil {
+			return err
+		}
 	}
 	switch {
 	case ctx.Err() != nil:
 		return &ended{exitInterrupted, errors.New("interrupted: what is counted is in the queue; the same command goes on")}
-	case err != nil && o.outcome != tasks.Cancelled && !batch.CancelledAt.IsZero() && count.total() == 0:
-		return failure(err) // the ledger says what to do first
 	case err != nil:
+		if refused, is := errors.AsType[*ledger.CancelledError](err); is {
+			return failure(refused)
+		}
 		return b.failure(err)
 	case count.Refused > 0:
 		return &ended{code: exitRefused}
@@ -133,7 +142,7 @@ func (c *retried) add(f tasks.Failure, res tasks.Result, err error) {
 	switch {
 	case errors.As(err, &refused):
 		if c.Refused++; c.Refused <= refusalsShown {
-			c.says(f.Recall.MessageID + ": " + sayFieldError(refused))
+			c.says(shown(f.Recall.MessageID) + ": " + sayFieldError(refused))
 		}
 		return
 	case res.Status == tasks.Expired:
@@ -164,24 +173,42 @@ func (c *retried) print(p *program, o retryFlags, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(p.stdout).Encode(c)
 	}
-	if c.total() == 0 {
-		what := "no recall that failed"
-		if o.outcome != "" {
-			what = "no recall that ended as " + o.outcome
+	_, err := fmt.Fprintf(p.stdout, "batch %s: %s\n", c.Batch, c.words(o))
+	return err
+}
+
+func (c *retried) words(o retryFlags) string {
+	var parts []string
+	if c.Withdrawn {
+		text := "the cancellation is withdrawn"
+		if c.GoOn > 0 {
+			text += ": " + stillOpen(c.GoOn)
 		}
-		_, err := fmt.Fprintf(p.stdout, "batch %s: %s\n", c.Batch, what)
-		return err
+		parts = append(parts, text)
 	}
-	text := fmt.Sprintf("batch %s: %s enqueued again", c.Batch, recalls(c.Enqueued))
+	switch {
+	case c.total() > 0:
+		parts = append(parts, recalls(c.Enqueued)+" enqueued again")
+	case o.outcome != "":
+		parts = append(parts, "no recall that ended as "+o.outcome)
+	default:
+		parts = append(parts, "no recall that failed")
+	}
 	if c.WindowClosed > 0 {
-		text += fmt.Sprintf("; %d could not be: the window has closed", c.WindowClosed)
+		parts = append(parts, fmt.Sprintf("%d could not be: the window has closed", c.WindowClosed))
 	}
 	if c.Duplicate > 0 {
-		text += fmt.Sprintf("; %d were not needed: they are open or taken back by now", c.Duplicate)
+		parts = append(parts, fmt.Sprintf("%d were not needed: they are open or taken back by now", c.Duplicate))
 	}
 	if c.Refused > 0 {
-		text += fmt.Sprintf("; %d refused", c.Refused)
+		parts = append(parts, fmt.Sprintf("%d refused", c.Refused))
 	}
-	_, err := fmt.Fprintln(p.stdout, text)
-	return err
+	return strings.Join(parts, "; ")
+}
+
+func stillOpen(n int64) string {
+	if n == 1 {
+		return "1 recall that was still open goes on"
+	}
+	return recalls(n) + " that were still open go on"
 }

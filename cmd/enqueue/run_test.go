@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,15 +48,24 @@ type running struct {
 	stdout, stderr safeBuffer
 	interrupt      context.CancelFunc
 	code           chan int
+	ahead          atomic.Int64 // how far the program's clock is ahead of ours, in nanoseconds
 }
 
 func start(t *testing.T, addr string, patience time.Duration, args ...string) *running {
 	t.Helper()
-	s := &running{t: t, rdb: redis.NewClient(&redis.Options{Addr: addr}), code: make(chan int, 1)}
-	t.Cleanup(func() { _ = s.rdb.Close() })
-	if err := publish(s.rdb, "engagelab:abroad"); err != nil {
+	rdb := redis.NewClient(&redis.Options{Addr: addr})
+	defer rdb.Close()
+	if err := publish(rdb, "engagelab:abroad"); err != nil {
 		t.Fatal(err)
 	}
+	return launch(t, addr, patience, args...)
+}
+
+// launch is start without a lane, so that Redis need not be there.
+func launch(t *testing.T, addr string, patience time.Duration, args ...string) *running {
+	t.Helper()
+	s := &running{t: t, rdb: redis.NewClient(&redis.Options{Addr: addr}), code: make(chan int, 1)}
+	t.Cleanup(func() { _ = s.rdb.Close() })
 	runCtx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	s.interrupt = cancel
@@ -63,7 +73,7 @@ func start(t *testing.T, addr string, patience time.Duration, args ...string) *r
 	s.stdin = w
 	t.Cleanup(func() { _ = w.Close() })
 	p := &program{
-		args: args, now: time.Now, patience: patience, stdin: stdin, stdout: &s.stdout, stderr: &s.stderr,
+		args: args, now: func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }, patience: patience, stdin: stdin, stdout: &s.stdout, stderr: &s.stderr,
 		env: func(name string) (string, bool) {
 			value, ok := map[string]string{redisURLEnv: "redis://" + addr + "/0"}[name]
 			return value, ok

@@ -4,7 +4,17 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/recallq/recallq/providers"
 )
+
+// longestShown bounds a text of somebody else's that people are shown.
+const longestShown = 4096
+
+// shown makes what comes from Redis, a vendor or a producer fit to be shown to people: one line of UTF-8, without control
+// characters and marks that turn the writing direction, so that it can neither forge a line nor talk to the terminal.
+// What is printed for people goes through it; JSON, NDJSON and CSV keep texts as they are.
+func shown(text string) string { return providers.Line(text, longestShown) }
 
 // shortTime says a duration to people: "40s", "1h 5m", "3d 2h".
 func shortTime(d time.Duration) string {

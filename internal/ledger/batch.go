@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -44,7 +46,8 @@ type Batch struct {
 	Duplicate int64
 	// Open is how many recalls have no outcome yet.
 	Open int64
-	// By, Reason and CreatedAt are who began it, why and when.
+	// By, Reason and CreatedAt are who began it, why and when. Texts are one line without control characters, as people are
+	// to see them; Fields has them as they were written.
 	By, Reason string
 	CreatedAt  time.Time
 	// Inputs is how many inputs it has, and Reading how many of them were not read to their ends yet.
@@ -58,11 +61,12 @@ type Batch struct {
 	Fields map[string]string
 }
 
-// Ended reports whether the batch has ended by now: its inputs were read to their ends and nothing is open, or its last
-// recall_by was an hour ago.
+// Ended reports whether the batch has ended by now: nothing is open and its inputs were read to their ends, or its last
+// recall_by was an hour ago. A cancelled one need not wait for its inputs: they go on only if they are run again, and that
+// takes the cancellation back.
 func (b Batch) Ended(now time.Time) bool {
 	begun := b.Inputs > 0 || b.Total > 0
-	if begun && b.Reading <= 0 && b.Open == 0 {
+	if begun && b.Open == 0 && (b.Reading <= 0 || !b.CancelledAt.IsZero()) {
 		return true
 	}
 	return !b.LastRecallBy.IsZero() && !now.Before(b.LastRecallBy.Add(lostAfter))
@@ -103,9 +107,9 @@ func readBatch(name string, fields map[string]string) Batch {
 	}
 	b := Batch{
 		Name: name, Total: count(fieldTotal), Outcomes: map[string]int64{}, Duplicate: count(fieldDuplicate),
-		By: fields[fieldBy], Reason: fields[fieldReason], CreatedAt: at(fieldCreatedAt),
+		By: oneLine(fields[fieldBy]), Reason: oneLine(fields[fieldReason]), CreatedAt: at(fieldCreatedAt),
 		Inputs: count(fieldInputs), Reading: count(fieldReading), LastRecallBy: at(fieldLastRecallBy),
-		CancelledAt: at(fieldCancelledAt), CancelledBy: fields[fieldCancelledBy], Fields: fields,
+		CancelledAt: at(fieldCancelledAt), CancelledBy: oneLine(fields[fieldCancelledBy]), Fields: fields,
 	}
 	b.Open = b.Total - b.Duplicate
 	for _, outcome := range tasks.Outcomes() {
@@ -114,6 +118,11 @@ func readBatch(name string, fields map[string]string) Batch {
 	}
 	return b
 }
+
+// longest bounds texts of a batch that people are shown. What enqueue takes is shorter.
+const longest = 4096
+
+func oneLine(text string) string { return providers.Line(text, longest) }
 
 // Batch reads how a batch stands, in one consistent look. The error is [ErrNoBatch] if there is none.
 func (l *Ledger) Batch(ctx context.Context, name string) (Batch, error) {
@@ -150,6 +159,25 @@ func (l *Ledger) Batches(ctx context.Context) ([]Batch, error) {
 		}
 	}
 	return list, nil
+}
+
+// stillReading is what the batch's hash of inputs has for one that was not read to its end yet.
+const stillReading = "reading"
+
+// ReadingInputs names the inputs of a batch that are being read, or whose reading was interrupted, in alphabetical order.
+func (l *Ledger) ReadingInputs(ctx context.Context, batch string) ([]string, error) {
+	inputs, err := l.rdb.HGetAll(ctx, tasks.BatchKey(batch)+":i").Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the inputs of the batch %s: %w", batch, err)
+	}
+	var names []string
+	for name, state := range inputs {
+		if state == stillReading {
+			names = append(names, oneLine(name))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // failuresAtOnce is how many failures are read in one round trip.
@@ -254,8 +282,8 @@ func cancellation(batch string, fields []any) string {
 		return ""
 	}
 	by, _ := fields[1].(string)
-	if by == "" {
+	if by = oneLine(by); by == "" {
 		by = "somebody"
 	}
-	return fmt.Sprintf("the batch %s was cancelled by %s at %s", batch, by, at)
+	return fmt.Sprintf("the batch %s was cancelled by %s at %s", batch, by, oneLine(at))
 }

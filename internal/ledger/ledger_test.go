@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -180,6 +181,74 @@ func TestBatchesAndCancelled(t *testing.T) {
 	})
 }
 
+// The input of a cancelled batch will not go on: whoever runs it again opens the batch again.
+func TestACancelledBatchEndsWhileAnInputIsUnread(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		l, now := New(rdb), time.Now()
+		beginBatch(t, rdb, "b", "export.csv", "more\x1b[31m\n.csv")
+		count := func(as string) {
+			t.Helper()
+			if _, err := tasks.CountIn(t.Context(), rdb, "b", tasks.Count{Seq: 1, ID: "x", As: as}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := func(want bool) {
+			t.Helper()
+			if b, err := l.Batch(t.Context(), "b"); err != nil || b.Ended(now) != want || b.Reading != 2 {
+				t.Errorf("ended %v, want %v; %+v, %v", b.Ended(now), want, b, err)
+			}
+		}
+		count(tasks.Open)
+		if err := l.Cancel(t.Context(), "b", "ops", now); err != nil {
+			t.Fatal(err)
+		}
+		ended(false)
+		count(tasks.Cancelled)
+		ended(true)
+		if names, err := l.ReadingInputs(t.Context(), "b"); err != nil || !slices.Equal(names, []string{"export.csv", "more [31m .csv"}) {
+			t.Errorf("%q, %v", names, err)
+		}
+		b := beginBatch(t, rdb, "b", "export.csv")
+		ended(false)
+		if err := b.Done(t.Context(), "export.csv"); err != nil {
+			t.Fatal(err)
+		}
+		if names, err := l.ReadingInputs(t.Context(), "b"); err != nil || len(names) != 1 {
+			t.Errorf("%q, %v", names, err)
+		}
+	})
+}
+
+func TestTextsOfABatchAreForPeople(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		const odd = "\x1b]0;x\x07a\x1b[2J\nb \u202egpj.exe\u2066"
+		fields := []any{"total", 1, "created_by", odd, "reason", odd, "cancelled_by", odd, "cancelled_at", "2026-11-20T10:00:00.000Z"}
+		if err := rdb.HSet(t.Context(), tasks.BatchKey("b"), fields...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		l := New(rdb)
+		b, err := l.Batch(t.Context(), "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := l.Retry(t.Context(), tasks.NewProducer(rdb), RetryOptions{Batch: "b", Outcome: tasks.Rejected})
+		if _, is := errors.AsType[*CancelledError](refused); !is {
+			t.Fatal(refused)
+		}
+		why, _ := l.Cancellation(t.Context(), "b")
+		for _, text := range []string{b.By, b.Reason, b.CancelledBy, why, refused.Error()} {
+			if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+				t.Errorf("%q in %q", text[i:i+1], text)
+			}
+		}
+		if b.Fields["created_by"] != odd {
+			t.Errorf("%q", b.Fields["created_by"])
+		}
+	})
+}
+
 func TestWhatIsOpenLongAfterIsLost(t *testing.T) {
 	t.Parallel()
 	l := New(mini(t))
@@ -228,74 +297,215 @@ func TestPruneInSmallSteps(t *testing.T) {
 	})
 }
 
-func TestTheStreamTellsWhatWasMissed(t *testing.T) {
+func reader(t testing.TB, rdb redis.UniversalClient, after string) *Reader {
+	t.Helper()
+	r, err := New(rdb).Reader(after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// next reads a page, and says in short what is on it.
+func (r *Reader) next(t testing.TB) string {
+	t.Helper()
+	page, err := r.Next(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts []string
+	switch m := page.Missed; {
+	case m == nil:
+	case m.Count > 0:
+		parts = append(parts, fmt.Sprintf("missed %d", m.Count))
+	case m.Sure:
+		parts = append(parts, "missed some")
+	default:
+		parts = append(parts, "missed some, perhaps")
+	}
+	for _, e := range page.Events {
+		parts = append(parts, strconv.FormatInt(e.Seq, 10))
+	}
+	return strings.Join(parts, " ")
+}
+
+// say adds entries to the stream.
+func say(t testing.TB, rdb *redis.Client, seqs ...int) {
+	t.Helper()
+	for _, seq := range seqs {
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: OutcomesKey, Values: []any{"id", "x", "seq", seq}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func trim(t testing.TB, rdb *redis.Client, keep int64) {
+	t.Helper()
+	if err := rdb.XTrimMaxLen(t.Context(), OutcomesKey, keep).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheStreamIsRead(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, rdb *redis.Client) {
 		l := New(rdb)
-		read := func(after string) (list []Event) {
-			for e, err := range l.Outcomes(t.Context(), after, false) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				list = append(list, e)
-			}
-			return list
-		}
-		if got := read(FromStart); len(got) != 0 {
-			t.Errorf("%+v", got)
+		if got := reader(t, rdb, FromStart).next(t); got != "" {
+			t.Errorf("%s", got)
 		}
 		for seq := range int64(4) {
 			record(t, l, entry("b", seq+1, tasks.NotFound))
 		}
-		all := read(FromStart)
-		if len(all) != 4 || all[0].Missed || all[3].Seq != 4 || all[3].Code != "20022" || all[3].Attempts != 2 || all[3].Ref != "=ref" || all[3].SentAt.IsZero() {
+		page, err := reader(t, rdb, FromStart).Next(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := page.Events
+		if last := all[len(all)-1]; len(all) != 4 || last.Seq != 4 || last.Code != "20022" || last.Attempts != 2 || last.Ref != "=ref" || last.SentAt.IsZero() {
 			t.Fatalf("%+v", all)
 		}
-		if got := read(all[1].StreamID); len(got) != 2 || got[0].Seq != 3 || got[0].Missed {
-			t.Errorf("%+v", got)
+		if got := reader(t, rdb, all[1].StreamID).next(t); got != "3 4" {
+			t.Errorf("%s", got)
 		}
-		if got := read(FromNow); len(got) != 0 {
-			t.Errorf("%+v", got)
+		if got := reader(t, rdb, FromNow).next(t); got != "" {
+			t.Errorf("%s", got)
 		}
-		rdb.XTrimMinID(t.Context(), OutcomesKey, all[3].StreamID)
-		if got := read(all[0].StreamID); len(got) != 1 || !got[0].Missed {
-			t.Errorf("%+v", got)
-		}
-		for _, err := range l.Outcomes(t.Context(), "yesterday", false) {
-			if err == nil || !strings.Contains(err.Error(), "yesterday") {
-				t.Error(err)
-			}
+		if _, err := l.Reader("yesterday"); err == nil || !strings.Contains(err.Error(), "yesterday") {
+			t.Error(err)
 		}
 	})
+}
+
+// Who comes with a place that is trimmed itself cannot know whether others were behind it.
+func TestAReaderWithAPlaceThatIsGone(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		say(t, rdb, 1, 2, 3)
+		page, _ := reader(t, rdb, FromStart).Next(t.Context(), false)
+		place := func(i int) *Reader { return reader(t, rdb, page.Events[i].StreamID) }
+		trim(t, rdb, 1)
+		for i, want := range []string{"missed some, perhaps 3", "missed some, perhaps 3", ""} {
+			if got := place(i).next(t); got != want {
+				t.Errorf("after %d: %q, want %q", i+1, got, want)
+			}
+		}
+		r := place(0)
+		r.next(t)
+		say(t, rdb, 4)
+		if got := r.next(t); got != "4" {
+			t.Errorf("it is said again: %q", got)
+		}
+		trim(t, rdb, 0)
+		// The stream is empty, and remembers the last place that it gave.
+		for i, want := range []string{"missed some", "missed some", "missed some"} {
+			r := place(i)
+			if got := r.next(t); got != want {
+				t.Errorf("of an empty stream, after %d: %q, want %q", i+1, got, want)
+			}
+			if got := r.next(t); got != "" {
+				t.Errorf("it is said again: %q", got)
+			}
+		}
+		if got := r.next(t); got != "" {
+			t.Errorf("all was read, and then trimmed: %q", got)
+		}
+		rdb.Del(t.Context(), OutcomesKey)
+		if got := place(0).next(t); got != "missed some, perhaps" {
+			t.Errorf("without a stream: %q", got)
+		}
+	})
+}
+
+// Who was there all the time knows, from Redis 7 on.
+func TestAFollowerKnowsWhatItMissed(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	say(t, rdb, 1, 2)
+	r := reader(t, rdb, FromStart)
+	step := func(what, want string) {
+		t.Helper()
+		if got := r.next(t); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	step("at first", "1 2")
+	trim(t, rdb, 0)
+	step("all was read", "")
+	say(t, rdb, 3)
+	step("the next after all was trimmed", "3")
+	say(t, rdb, 4)
+	trim(t, rdb, 1)
+	step("the last one read is trimmed", "4")
+	say(t, rdb, 5, 6, 7)
+	trim(t, rdb, 1)
+	step("two are trimmed unread", "missed 2 7")
+	say(t, rdb, 8)
+	trim(t, rdb, 0)
+	step("one is trimmed, and none is left", "missed 1")
+	step("it is said once", "")
+	say(t, rdb, 9)
+	step("and goes on", "9")
+	trim(t, rdb, 0)
+	now := reader(t, rdb, FromNow)
+	say(t, rdb, 10)
+	step("after", "10")
+	if got := now.next(t); got != "" { // it begins with its first question
+		t.Errorf("%s", got)
+	}
+	say(t, rdb, 11, 12)
+	trim(t, rdb, 1)
+	if got := now.next(t); got != "missed 1 12" {
+		t.Errorf("from now on: %s", got)
+	}
+	rdb.Del(t.Context(), OutcomesKey)
+	say(t, rdb, 20)
+	step("the stream was begun anew", "missed some, perhaps 20")
+}
+
+// A user of Redis who may not ask about the stream, as those of earlier versions of the docs, reads it all the same.
+func TestAReaderWithoutRightsToAskReads(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	admin := s.Client(t)
+	if err := admin.Do(t.Context(), "ACL", "SETUSER", "reader", "reset", "on", ">pw", "~*", "-@all", "+xread", "+xrange", "+xrevrange").Err(); err != nil {
+		t.Fatal(err)
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: s.Addr, Username: "reader", Password: "pw", DisableIdentity: true})
+	defer rdb.Close()
+	r := reader(t, rdb, FromNow)
+	if got := r.next(t); got != "" {
+		t.Errorf("%q", got)
+	}
+	say(t, admin, 1, 2)
+	if got := r.next(t); got != "1 2" {
+		t.Errorf("%q", got)
+	}
+	say(t, admin, 3)
+	trim(t, admin, 1)
+	if got := r.next(t); got != "missed some, perhaps 3" {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, rdb *redis.Client) {
-		l := New(rdb)
-		record(t, l, entry("b", 1, tasks.Recalled))
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		events := make(chan Event)
-		ended := make(chan struct{})
+		r := reader(t, rdb, FromStart)
+		pages := make(chan Page)
 		go func() {
-			defer close(ended)
-			for e, err := range l.Outcomes(ctx, FromStart, true) {
-				if err != nil {
-					t.Error(err)
-				}
-				events <- e
+			page, err := r.Next(t.Context(), true)
+			for err == nil && len(page.Events) == 0 {
+				page, err = r.Next(t.Context(), true)
 			}
+			if err != nil {
+				t.Error(err)
+			}
+			pages <- page
 		}()
-		if e := <-events; e.Seq != 1 {
-			t.Errorf("%+v", e)
+		record(t, New(rdb), entry("b", 2, tasks.Recalled))
+		if page := <-pages; len(page.Events) != 1 || page.Events[0].Seq != 2 || page.Missed != nil {
+			t.Errorf("%+v", page)
 		}
-		record(t, l, entry("b", 2, tasks.Recalled))
-		if e := <-events; e.Seq != 2 || e.Missed {
-			t.Errorf("%+v", e)
-		}
-		cancel()
-		<-ended
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -31,8 +30,6 @@ type Event struct {
 	FinishedAt     time.Time
 	// Field and Reason say why an outcome is "refused": a row of the inbox that could not be enqueued.
 	Field, Reason string
-	// Missed is true if entries before this one may have been trimmed since the last one that was read.
-	Missed bool
 }
 
 type eventJSON struct {
@@ -114,76 +111,206 @@ func CheckPlace(after string) error {
 	return nil
 }
 
-// Outcomes reads the stream after a place, to its end, or with follow until ctx ends; the end of ctx is no error. The first
-// entry says if others before it may have been missed, because the stream keeps them for 24 hours only.
-func (l *Ledger) Outcomes(ctx context.Context, after string, follow bool) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		err := l.outcomes(ctx, after, follow, func(e Event) bool { return yield(e, nil) })
-		if err != nil && ctx.Err() == nil {
-			yield(Event{}, err)
-		}
-	}
+// Reader reads the stream of outcomes, page by page, and notices what was trimmed before it was read. It is for one goroutine
+// at a time. An error of Redis leaves it where it was: the same call may be made again.
+type Reader struct {
+	l *Ledger
+	// after is the place of the last entry that was read.
+	after string
+	// added is how many entries the stream ever had up to there; -1 if that is not known.
+	added int64
+	// told is the place after which something was said to be missed.
+	told string
+	// blind is true if this user of Redis may not look at the stream itself, only at its entries.
+	blind bool
 }
 
-func (l *Ledger) outcomes(ctx context.Context, after string, follow bool, yield func(Event) bool) error {
+// Page is what a [Reader] has read at once.
+type Page struct {
+	Events []Event
+	// Missed is nil if nothing was.
+	Missed *Missed
+}
+
+// Missed says that entries were trimmed before they could be read: the stream keeps 24 hours, and about a million.
+type Missed struct {
+	// After is the last place that was read before.
+	After string
+	// First is the place of the first entry that is still there; empty if there is none.
+	First string
+	// Sure is false if it cannot be told whether there were any: the entry at After is gone itself, and Redis does not say
+	// how many followed it.
+	Sure bool
+	// Count is how many they are; zero if that is not known.
+	Count int64
+}
+
+// Reader returns a reader of what comes after a place: [FromStart], [FromNow], or the StreamID of the last entry that was read.
+func (l *Ledger) Reader(after string) (*Reader, error) {
 	if err := CheckPlace(after); err != nil {
-		return err
+		return nil, err
 	}
-	after, err := l.place(ctx, after)
-	if err != nil {
-		return err
-	}
-	for {
-		events, err := l.next(ctx, after, follow)
-		if err != nil {
-			return err
-		}
-		trimmed := false
-		if len(events) > 0 {
-			if trimmed, err = l.trimmed(ctx, after); err != nil {
-				return err
-			}
-		}
-		for i, m := range events {
-			e := readEvent(m)
-			e.Missed = i == 0 && trimmed
-			if !yield(e) {
-				return nil
-			}
-			after = m.ID
-		}
-		if len(events) == 0 && !follow {
-			return nil
-		}
-	}
+	return &Reader{l: l, after: after, added: -1}, nil
 }
 
-// place turns FromNow into the last entry's: asking for "$" anew would leave out what came between two questions.
-func (l *Ledger) place(ctx context.Context, after string) (string, error) {
-	if after != FromNow {
-		return after, nil
+// After is the place from which reading goes on.
+func (r *Reader) After() string { return r.after }
+
+// Next reads on. Without wait a page without events is the end of the stream; with it, nothing has come for a second.
+func (r *Reader) Next(ctx context.Context, wait bool) (Page, error) {
+	if r.after == FromNow {
+		if err := r.begin(ctx); err != nil {
+			return Page{}, err
+		}
 	}
-	last, err := l.rdb.XRevRangeN(ctx, OutcomesKey, "+", "-", 1).Result()
+	messages, err := r.l.next(ctx, r.after, wait)
 	if err != nil {
-		return "", fmt.Errorf("read %s: %w", OutcomesKey, err)
+		return Page{}, err
 	}
-	if len(last) == 0 {
-		return FromStart, nil
+	// The look comes after the reading: if the entry at the old place is still there then, nothing can have been missed.
+	s, err := r.look(ctx)
+	if err != nil {
+		return Page{}, err
 	}
-	return last[0].ID, nil
+	page := Page{Missed: r.compare(s, messages)}
+	for _, m := range messages {
+		page.Events = append(page.Events, readEvent(m))
+		r.after = m.ID
+	}
+	return page, nil
 }
 
-// trimmed reports whether entries after a place may be gone: the entry there is.
-func (l *Ledger) trimmed(ctx context.Context, after string) (bool, error) {
-	if strings.Trim(after, "0-") == "" {
-		return false, nil
-	}
-	first, err := l.rdb.XRangeN(ctx, OutcomesKey, "-", "+", 1).Result()
+// begin turns FromNow into a place: asking for "$" anew would leave out what came between two questions.
+func (r *Reader) begin(ctx context.Context) error {
+	s, err := r.look(ctx)
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", OutcomesKey, err)
+		return err
 	}
-	return len(first) > 0 && olderID(after, first[0].ID), nil
+	r.after, r.added = FromStart, s.added
+	if s.last != "" {
+		r.after = s.last
+	}
+	return nil
 }
+
+// standing is how the stream stands.
+type standing struct {
+	exists bool
+	first  string // the first entry's place; empty if there is none
+	last   string // the place of the last entry that there ever was; empty if that is not known
+	length int64
+	added  int64 // how many entries there ever were; -1 if that is not known (before Redis 7)
+}
+
+func (r *Reader) look(ctx context.Context) (standing, error) {
+	s := standing{added: -1}
+	if !r.blind {
+		info, err := r.l.rdb.XInfoStream(ctx, OutcomesKey).Result()
+		switch {
+		case redis.HasErrorPrefix(err, "NOPERM"):
+			r.blind = true
+		case redis.HasErrorPrefix(err, "no such key"):
+			return s, nil
+		case err != nil:
+			return s, wrapRead(err)
+		default:
+			s.exists, s.first, s.last, s.length = true, info.FirstEntry.ID, info.LastGeneratedID, info.Length
+			if info.EntriesAdded > 0 {
+				s.added = info.EntriesAdded
+			}
+		}
+	}
+	if s.first != "" || s.exists && s.length == 0 {
+		return s, nil
+	}
+	return s, r.lookAtEntries(ctx, &s)
+}
+
+// lookAtEntries finds out what the entries themselves tell.
+func (r *Reader) lookAtEntries(ctx context.Context, s *standing) error {
+	first, err := r.l.rdb.XRangeN(ctx, OutcomesKey, "-", "+", 1).Result()
+	if err != nil || len(first) == 0 {
+		return wrapRead(err)
+	}
+	s.exists, s.first = true, first[0].ID
+	if s.last == "" {
+		last, err := r.l.rdb.XRevRangeN(ctx, OutcomesKey, "+", "-", 1).Result()
+		if err != nil || len(last) == 0 {
+			return wrapRead(err)
+		}
+		s.last = last[0].ID
+	}
+	return nil
+}
+
+func wrapRead(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read %s: %w", OutcomesKey, err)
+}
+
+// compare finds out what was missed between the last place and the messages that were read after it, and remembers how many
+// entries there were up to the last of them. s was looked at after the reading.
+//
+// Trimming leaves no trace but the number of entries ever added, and that tells something only to who knows what it was at the
+// last place: it was the number of all when that was the last entry.
+func (r *Reader) compare(s standing, read []redis.XMessage) *Missed {
+	place := r.after
+	gone := int64(0) // of those that were read
+	for gone < int64(len(read)) && (s.first == "" || olderID(read[gone].ID, s.first)) {
+		gone++
+	}
+	known := r.added
+	r.added = -1
+	if s.added >= 0 {
+		r.added = s.added - s.length + int64(len(read)) - gone
+	}
+	trimmed := s.first == "" || olderID(place, s.first) // the entry at the place, and perhaps some after it
+	switch {
+	case isStart(place) && known < 0: // nothing was promised of what came before the first
+		return nil
+	case !trimmed:
+		if r.added = known; known >= 0 {
+			r.added += int64(len(read))
+		} else if len(read) == 0 && place == s.last || len(read) > 0 && read[len(read)-1].ID == s.last {
+			r.added = s.added
+		}
+		return nil
+	case len(read) == 0 && s.first != "": // they came after the reading
+		r.added = known
+		return nil
+	case len(read) == 0 && s.exists && s.last == place:
+		return nil
+	}
+	return r.missed(s, place, known, gone)
+}
+
+func (r *Reader) missed(s standing, place string, known, gone int64) *Missed {
+	m := &Missed{After: place, First: s.first}
+	if known >= 0 && s.added >= 0 {
+		m.Count = s.added - known - gone - s.length
+	}
+	switch {
+	case known >= 0 && s.added >= 0 && m.Count == 0:
+		return nil
+	case m.Count > 0:
+		m.Sure = true
+	default: // the stream was begun anew, or its past is not known
+		m.Count = 0
+		m.Sure = gone == 0 && s.first == "" && s.last != "" && olderID(place, s.last)
+	}
+	if m.Sure && s.first == "" && gone == 0 {
+		r.after = s.last
+	}
+	if r.told == place {
+		return nil
+	}
+	r.told = place
+	return m
+}
+
+func isStart(place string) bool { return strings.Trim(place, "0-") == "" }
 
 // olderID reports whether place a is before place b.
 func olderID(a, b string) bool {
@@ -208,7 +335,7 @@ func (l *Ledger) next(ctx context.Context, after string, wait bool) ([]redis.XMe
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", OutcomesKey, err)
+		return nil, wrapRead(err)
 	}
 	return streams[0].Messages, nil
 }

@@ -21,6 +21,17 @@ type RetryOptions struct {
 	Enqueue []tasks.EnqueueOption
 	// Each, if not nil, is told what came of each recall, one at a time. An error is a [tasks.FieldError].
 	Each func(tasks.Failure, tasks.Result, error)
+	// Withdrawn, if not nil, is told that the batch was cancelled and is no more, and how many of its recalls had not ended
+	// yet: they go on.
+	Withdrawn func(open int64)
+}
+
+// CancelledError is returned for a batch that is cancelled: what is enqueued in it would be cancelled, too.
+type CancelledError struct{ Batch, says string }
+
+func (e *CancelledError) Error() string {
+	return fmt.Sprintf("%s, and what is enqueued in it now would be cancelled too; first take that back: enqueue retry %s --outcome %s",
+		e.says, e.Batch, tasks.Cancelled)
 }
 
 // CheckRetry reports what is wrong with an outcome to try again.
@@ -37,7 +48,8 @@ func CheckRetry(outcome string) error {
 }
 
 // Retry enqueues the failed recalls of a batch again, those whose windows are open. Each gets a new number in the batch, which
-// takes the place of the old one. If cancelled ones are among them, the batch is cancelled no more.
+// takes the place of the old one. If cancelled ones may be among them, the batch is cancelled no more; otherwise the error is a
+// [CancelledError] where it is.
 //
 // It may be repeated. After an error some recalls are enqueued and some are not.
 func (l *Ledger) Retry(ctx context.Context, p *tasks.Producer, o RetryOptions) error {
@@ -49,12 +61,14 @@ func (l *Ledger) Retry(ctx context.Context, p *tasks.Producer, o RetryOptions) e
 		return err
 	}
 	if !have.CancelledAt.IsZero() && o.Outcome != "" && o.Outcome != tasks.Cancelled {
-		return fmt.Errorf("batch %q was cancelled by %s at %s, what is enqueued in it now would be cancelled; retry its %s recalls first",
-			o.Batch, have.CancelledBy, FormatTime(have.CancelledAt), tasks.Cancelled)
+		return &CancelledError{o.Batch, cancellation(o.Batch, []any{FormatTime(have.CancelledAt), have.CancelledBy})}
 	}
 	b, err := p.OpenBatch(ctx, tasks.BatchOptions{Name: o.Batch})
 	if err != nil {
 		return err
+	}
+	if !have.CancelledAt.IsZero() && o.Withdrawn != nil {
+		o.Withdrawn(have.Open)
 	}
 	r := &retrying{RetryOptions: o, batch: b, last: number(have.Fields[fieldNextSeq])}
 	return errors.Join(r.run(ctx, l), b.Close(context.WithoutCancel(ctx)))
