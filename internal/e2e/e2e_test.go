@@ -358,6 +358,8 @@ func ums(i int) tasks.Recall {
 
 func chat(i int) tasks.Recall {
 	return tasks.Recall{
-		Provider: "timchat", App: "chat", MessageID: fmt.Sprintf("%d_1_%d", i, base.Unix()), From: "service", To: fmt.Sprint("user", i),
+		Provider: "timchat", App: "chat", MessageID: chatID(i, base), From: "service", To: fmt.Sprint("user", i),
 	}
 }
+
+func chatID(i int, sent time.Time) string { return fmt.Sprintf("%d_1_%d", i, sent.Unix()) }

@@ -39,6 +39,9 @@ type Dequeuer struct {
 
 	tickets tickets
 	swept   map[string]time.Time // when cancelled batches were last looked for; the sweep's own
+
+	ending bool // see [NewEnder]
+	clean  bool // ending: a look has found nothing; the sweep's own
 }
 
 // NewDequeuer returns the client for the server of one queue of a lane. Once stop is closed nothing more is taken from it.
@@ -90,6 +93,8 @@ func (d *Dequeuer) Eval(ctx context.Context, script string, keys []string, args 
 
 func (d *Dequeuer) run(ctx context.Context, keys []string, args []any, eval func() *redis.Cmd) *redis.Cmd {
 	switch {
+	case d.ending:
+		return d.runEnding(ctx, keys, args, eval)
 	case d.isDequeue(keys):
 		return d.dequeue(ctx, args, eval)
 	case d.isForward(keys):
@@ -220,6 +225,18 @@ func (t *tickets) add(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ids = append(t.ids, id)
+}
+
+func (t *tickets) left() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.ids)
+}
+
+func (t *tickets) drop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ids = nil
 }
 
 func (t *tickets) next() (string, bool) {

@@ -21,16 +21,16 @@ import (
 //go:embed sweep.lua
 var sweepSource string
 
-//go:embed sweep_retry.lua
-var sweepRetrySource string
+//go:embed sweep_set.lua
+var sweepSetSource string
 
 //go:embed take.lua
 var takeSource string
 
 var (
-	sweepScript      = redis.NewScript(sweepSource)
-	sweepRetryScript = redis.NewScript(sweepRetrySource)
-	takeScript       = redis.NewScript(takeSource)
+	sweepScript    = redis.NewScript(sweepSource)
+	sweepSetScript = redis.NewScript(sweepSetSource)
+	takeScript     = redis.NewScript(takeSource)
 	// turnScript gives one process the turn to sweep: KEYS[1] the lane's hash, ARGV[1] the field, ARGV[2] how long a turn is, ms.
 	turnScript = redis.NewScript(`
 local t = redis.call('TIME')
@@ -72,10 +72,7 @@ func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
 	if err != nil {
 		return found, wrapSweep(d.queue, err)
 	}
-	d.swept = map[string]time.Time{}
-	for _, batch := range cancelled {
-		d.swept[batch] = at
-	}
+	d.lookedFor(cancelled, at)
 	return found, wrapSweep(d.queue, d.ZRemRangeByScore(ctx, tasks.DueKey(d.queue), "-inf", until).Err())
 }
 
@@ -85,19 +82,41 @@ func (d *Dequeuer) news(cancelled []string, now time.Time) bool {
 	return slices.ContainsFunc(cancelled, func(batch string) bool { return now.Sub(d.swept[batch]) >= sweepAgain })
 }
 
+func (d *Dequeuer) lookedFor(cancelled []string, now time.Time) {
+	d.swept = map[string]time.Time{}
+	for _, batch := range cancelled {
+		d.swept[batch] = now
+	}
+}
+
 // look goes through what waits: the retries for cancelled batches, and the whole pending list.
 func (d *Dequeuer) look(ctx context.Context, now time.Time, cancelled []string) (found int, err error) {
-	retries := strings.TrimSuffix(d.keys[0], "pending") + "retry"
-	prefix := strings.TrimSuffix(d.keys[0], "pending") + "t:"
 	if d.news(cancelled, now) {
-		found, err = d.steps(ctx, sweepRetryScript, []string{retries, d.keys[0]}, cancelled, prefix, now.UnixNano())
+		// Those that are too late need no looking for: no retry is due after its window has closed.
+		found, err = d.lookInSet(ctx, "retry", now, "", "+inf", cancelled)
 		if err != nil {
 			return found, err
 		}
 	}
-	more, err := d.steps(ctx, sweepScript, d.keys[:1], cancelled, prefix, now.UTC().Format(payloadTime))
+	more, err := d.lookInPending(ctx, now, cancelled)
 	return found + more, err
 }
+
+func (d *Dequeuer) lookInPending(ctx context.Context, now time.Time, cancelled []string) (int, error) {
+	return d.steps(ctx, sweepScript, d.keys[:1], cancelled, d.key("t:"), now.UTC().Format(payloadTime))
+}
+
+// lookInSet goes through one of asynq's sorted sets, up to a score. tooLate is empty if only cancelled recalls are looked for.
+func (d *Dequeuer) lookInSet(ctx context.Context, set string, now time.Time, tooLate, highest string, cancelled []string) (int, error) {
+	keys := []string{d.key(set), d.keys[0]}
+	if set == "lease" {
+		keys = append(keys, d.keys[2])
+	}
+	return d.steps(ctx, sweepSetScript, keys, cancelled, d.key("t:"), now.UnixNano(), tooLate, highest)
+}
+
+// key is one of asynq's keys of this queue.
+func (d *Dequeuer) key(name string) string { return strings.TrimSuffix(d.keys[0], "pending") + name }
 
 // steps goes through one list with a script that looks at a part of it, and gives a ticket for each recall found.
 func (d *Dequeuer) steps(ctx context.Context, script *redis.Script, keys, cancelled []string, args ...any) (found int, err error) {
@@ -122,7 +141,7 @@ func (d *Dequeuer) steps(ctx context.Context, script *redis.Script, keys, cancel
 			d.Wake()
 			d.lane.Wake()
 		}
-		if looked < sweepChunk {
+		if looked < sweepChunk || d.ending && found >= endAtOnce {
 			return found, nil
 		}
 		position += looked - (len(reply) - 1) // new recalls come in before it: some are looked at twice, none is missed

@@ -36,6 +36,7 @@ type handler struct {
 	*station
 	dequeuer *lane.Dequeuer
 	priority tasks.Priority
+	unserved bool // it only ends recalls of a lane that no worker serves
 }
 
 // visit is one recall on its way through the handler.
@@ -60,6 +61,9 @@ func (h *handler) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	for {
 		if done, err := h.guard(ctx, v); done {
 			return err
+		}
+		if h.unserved { // the batch was opened again since the recall was found
+			return deferred("no worker serves its lane", 0)
 		}
 		pass, done, err := h.limit(ctx, v)
 		if done {
@@ -167,7 +171,9 @@ func (h *handler) ended(ctx context.Context, v *visit) error {
 // expired ends a recall whose window has closed, without a call.
 func (h *handler) expired(ctx context.Context, v *visit) error {
 	reason := "the recall window closed at " + ledger.FormatTime(v.recall.RecallBy)
-	if until, why := h.lane.ClosedUntil(); !until.IsZero() {
+	if h.unserved {
+		reason += "; no worker serves its lane"
+	} else if until, why := h.lane.ClosedUntil(); !until.IsZero() {
 		reason += "; its lane was closed (" + why + ")"
 	} else if h.dequeuer.Paused(ctx) {
 		reason += "; its queue was paused"

@@ -26,8 +26,10 @@ const (
 	publishEvery = 10 * time.Second
 	trimEvery    = 5 * time.Minute
 	sweepEvery   = 10 * time.Second
-	sweepMost    = 2 * time.Minute
-	minUrgent    = 2 // workers of its own that urgent recalls of a lane have at least
+	// unservedEvery is how often queues that nobody serves are looked at.
+	unservedEvery = 15 * time.Second
+	sweepMost     = 2 * time.Minute
+	minUrgent     = 2 // workers of its own that urgent recalls of a lane have at least
 	// emptyPause is asynq's pause after an empty dequeue. The real waiting is done by the lane's dequeuer.
 	emptyPause = 2 * time.Millisecond
 	// forwardEvery is how often asynq moves due retries into their queue.
@@ -72,6 +74,7 @@ type Worker struct {
 	opt      Options
 	ledger   *ledger.Ledger
 	stations []*station
+	unserved map[string]*ender // by queue; sweepUnserved's own
 	started  atomic.Bool
 	stop     chan struct{} // closed: take no more work
 	leave    chan struct{} // closed: give up what is not done
@@ -109,10 +112,11 @@ func New(opt Options) *Worker {
 		opt.Queue = opt.Redis
 	}
 	w := &Worker{
-		opt:    opt,
-		ledger: ledger.New(opt.Redis),
-		stop:   make(chan struct{}),
-		leave:  make(chan struct{}),
+		opt:      opt,
+		ledger:   ledger.New(opt.Redis),
+		unserved: map[string]*ender{},
+		stop:     make(chan struct{}),
+		leave:    make(chan struct{}),
 	}
 	for _, l := range opt.Lanes {
 		w.stations = append(w.stations, w.newStation(l))
@@ -128,6 +132,16 @@ func New(opt Options) *Worker {
 }
 
 func (w *Worker) newStation(l Lane) *station {
+	s := w.bareStation(l)
+	s.servers = []*server{
+		w.newServer(s, tasks.Urgent, max(minUrgent, l.Concurrency/4)),
+		w.newServer(s, tasks.Bulk, max(1, l.Concurrency)),
+	}
+	return s
+}
+
+// bareStation returns a station without servers.
+func (w *Worker) bareStation(l Lane) *station {
 	s := &station{
 		Lane: l,
 		lane: lane.New(w.opt.Redis, lane.Options{
@@ -145,10 +159,6 @@ func (w *Worker) newStation(l Lane) *station {
 	}
 	s.account.Store(&l)
 	s.hold.Store(&lane.Hold{})
-	s.servers = []*server{
-		w.newServer(s, tasks.Urgent, max(minUrgent, l.Concurrency/4)),
-		w.newServer(s, tasks.Bulk, max(1, l.Concurrency)),
-	}
 	return s
 }
 
@@ -194,7 +204,8 @@ func (w *Worker) Start(ctx context.Context) error {
 	}
 	w.started.Store(true)
 	w.wg.Go(w.listen)
-	w.wg.Go(w.sweeping)
+	w.wg.Go(func() { w.sweeping(sweepEvery, w.sweep) })
+	w.wg.Go(func() { w.sweeping(unservedEvery, w.sweepUnserved) })
 	w.wg.Go(w.housekeeping)
 	return nil
 }
@@ -294,8 +305,8 @@ func (w *Worker) tidy(ctx context.Context, now time.Time) {
 }
 
 // sweeping sweeps again and again. It has a goroutine of its own: a million recalls take it most of a minute.
-func (w *Worker) sweeping() {
-	tick := time.NewTicker(sweepEvery)
+func (w *Worker) sweeping(every time.Duration, sweep func(context.Context)) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -304,7 +315,7 @@ func (w *Worker) sweeping() {
 		case <-tick.C:
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), sweepMost)
-		w.sweep(ctx)
+		sweep(ctx)
 		cancel()
 	}
 }
