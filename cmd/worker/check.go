@@ -23,6 +23,10 @@ func check(cfg *config.Config, call string, stdout io.Writer) error {
 	for _, app := range cfg.Apps {
 		fmt.Fprintf(stdout, "lane      %s\n", app)
 	}
+	for _, app := range cfg.ForgottenEarly() {
+		fmt.Fprintf(stdout, "warning   %s: retention (%s) is shorter than its window (%s): a recall that ended well and is enqueued again after it is called a second time\n",
+			app.Lane(), cfg.Retention, app.Window)
+	}
 	err := ping(cfg)
 	if err != nil {
 		fmt.Fprintf(stdout, "redis     %s: %v\n", redisconn.Describe(cfg.Redis), err)

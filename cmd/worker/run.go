@@ -183,6 +183,7 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	}
 	defer page.close()
 	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
+	warnOfRetention(cfg, log)
 
 	started, err := startWhenRedisAnswers(w, rdb, link, cfg.Redis.RequireDurable, log, signals)
 	if err != nil || !started {
@@ -224,6 +225,14 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 		return err
 	}
 	return errors.Join(queue.Close(), rdb.Close())
+}
+
+// warnOfRetention names the apps of whose recalls too little is known at the end of their windows.
+func warnOfRetention(cfg *config.Config, log zerolog.Logger) {
+	for _, app := range cfg.ForgottenEarly() {
+		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Stringer("retention", cfg.Retention).Stringer("window", app.Window).
+			Msg("retention is shorter than the window; a recall that ended well and is enqueued again is called a second time")
+	}
 }
 
 // tellChange says once when Redis goes away, and once when it is back, and then puts a token into back.

@@ -72,6 +72,18 @@ type Settings interface {
 // Lane returns the lane's name: "jiguang:news".
 func (a App) Lane() string { return a.Provider + ":" + a.Name }
 
+// ForgottenEarly are the apps whose window is longer than what has ended is kept. A recall of theirs that ended well is not known
+// any more when it is enqueued again late in its window: it is called, and counted, a second time.
+func (c Config) ForgottenEarly() []App {
+	var apps []App
+	for _, a := range c.Apps {
+		if c.Retention < a.Window {
+			apps = append(apps, a)
+		}
+	}
+	return apps
+}
+
 // ShortAccount names the account for people: a number as it is, a key by its beginning.
 func (a App) ShortAccount() string {
 	if a.Settings == nil {
