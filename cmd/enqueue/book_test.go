@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
@@ -376,10 +377,10 @@ func night() view {
 	return v
 }
 
-func paintedText(v view, width int) string {
+func paintedText(v view, width, height int) string {
 	s := &screen{picture: true}
 	var b strings.Builder
-	for _, l := range s.paint(v, width) {
+	for _, l := range s.paint(v, width, height) {
 		text, _ := l.fit(width-1, false)
 		b.WriteString(strings.TrimRight(text, " ") + "\n")
 	}
@@ -395,21 +396,24 @@ alice@host, 12m ago; 3 inputs, 1 not read to its end; windows close in 22h
   + already            2   ? not_found         30   . open       1,011,064
   = duplicate         10   ! rejected           4     total      1,030,010
 
-  98.2 a second; 2h 48m left at the lanes' limits; 2h 51m left at this rate
+  98.2 a second; 2h 48m left at the lanes' limits, without timpush:chat, which
+  is held
 
-  timpush:chat       12 waiting; held, next try in 23s: credentials (70009): m~
-  rongcloud:community 3 waiting; closed by its limits for 40m, until 02:40:00Z
-  jiguang:news       0 waiting; no worker seen for 3m
-  timchat:chat       1,011,044 waiting; open, 100 per second
+  timpush:chat         held, next try 02:00:23Z (23s); bulk paused; 12 waiting;
+    credentials (70009): made with another app's key; enqueue resume --provider
+    timpush --app chat
+  rongcloud:community  out of slots until 02:40:00Z (40m); 3 waiting
+  jiguang:news         no worker seen for 3m; 0 waiting
+  timchat:chat         open; 1,011,044 waiting; 100 per second
 `
 
 func TestThePicture(t *testing.T) {
 	t.Parallel()
-	if diff := cmp.Diff(nightPicture, paintedText(night(), 80)); diff != "" {
+	if diff := cmp.Diff(nightPicture, paintedText(night(), 80, 24)); diff != "" {
 		t.Errorf("the picture (- want, + have):\n%s", diff)
 	}
 	for _, width := range []int{20, 40, 80, 120} {
-		for line := range strings.SplitSeq(paintedText(night(), width), "\n") {
+		for line := range strings.SplitSeq(paintedText(night(), width, 24), "\n") {
 			if w := uniseg.StringWidth(line); w >= width {
 				t.Errorf("%d of %d columns: %q", w, width, line)
 			}
@@ -417,9 +421,108 @@ func TestThePicture(t *testing.T) {
 	}
 }
 
+// On a small terminal every count is there, and lanes that are not are counted.
+func TestThePictureOnSmallTerminals(t *testing.T) {
+	t.Parallel()
+	v := night()
+	for _, width := range []int{40, 60, 80, 100, 120, 200} {
+		for _, height := range []int{6, 8, 12, 16, 24, 50} {
+			text := paintedText(v, width, height)
+			if n := strings.Count(text, "\n"); n >= height {
+				t.Errorf("%dx%d: %d lines", width, height, n)
+			}
+			words := strings.Join(strings.Fields(text), " ")
+			for _, count := range []string{
+				"recalled 18,900", "already 2", "duplicate 10", "expired 0", "not_found 30", "rejected 4", "cancelled 0", "open 1,011,064", "total 1,030,010",
+			} {
+				if !strings.Contains(words, count) {
+					t.Errorf("%dx%d has no %q:\n%s", width, height, count, text)
+				}
+			}
+			shown := 0
+			for _, l := range v.lanes {
+				if strings.Contains(text, l.name()+"  ") {
+					shown++
+				}
+			}
+			more := []string{4: "", 3: "and 1 more", 2: "2 more lanes, 1 closed: enqueue lanes", 1: "3 more lanes, 2 closed: enqueue lanes", 0: "4 lanes, 3 closed: enqueue lanes"}
+			if !strings.Contains(text, more[shown]) {
+				t.Errorf("%dx%d shows %d lanes and not %q:\n%s", width, height, shown, more[shown], text)
+			}
+		}
+	}
+	for width, want := range map[int]string{
+		80: "  rongcloud:community  out of slots until 02:40:00Z (40m); 3 waiting\n",
+		40: "  rongcloud:community  out of slots\n    until 02:40:00Z (40m); 3 waiting\n",
+	} {
+		if text := paintedText(v, width, 24); !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	v.lanes = v.lanes[1:]
+	if text := paintedText(v, 80, 8); !strings.Contains(text, "\n  and 2 more closed lanes: enqueue lanes\n") {
+		t.Errorf("%s", text)
+	}
+}
+
+// What waits for a person or a vendor has no time that could be foretold.
+func TestNoTimeIsForetoldForLanesThatAreStuck(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	lanes := func(edit ...func(*laneView)) view {
+		v := view{now: now, rate: 12, batch: ledger.Batch{Name: "b", Total: 100, Open: 50}}
+		for i, e := range edit {
+			l := tasks.Lane{Provider: "timchat", App: fmt.Sprint("app", i), Limits: []providers.Limit{{Calls: 1, Per: time.Second}}, LastSeen: now}
+			one := viewOf(l, lane.Status{Bulk: lane.Queue{Pending: 21}}, now)
+			e(&one)
+			v.lanes = append(v.lanes, one)
+		}
+		return v
+	}
+	going := func(*laneView) {}
+	held := func(l *laneView) { l.Hold.Reason = "credentials" }
+	paused := func(l *laneView) { l.Bulk.Paused = true }
+	otherQueue := func(l *laneView) { l.Urgent.Paused = true }
+	unserved := func(l *laneView) { l.published.LastSeen = now.Add(-time.Hour) }
+	idle := func(l *laneView) { l.Bulk.Pending, l.Hold.Reason = 0, "credentials" }
+	for _, c := range []struct {
+		v    view
+		want string
+	}{
+		{lanes(going), "12 a second; 20s left at the lanes' limits"},
+		{lanes(going, idle), "12 a second; 20s left at the lanes' limits"},
+		{lanes(otherQueue), "12 a second; 20s left at the lanes' limits"},
+		{lanes(held), "12 a second; waits for timchat:app0, which is held"},
+		{lanes(paused), "12 a second; waits for timchat:app0, which is paused"},
+		{lanes(unserved), "12 a second; waits for timchat:app0, which is without a worker"},
+		{lanes(held, paused, held), "12 a second; waits for 3 lanes: 2 held, 1 paused"},
+		{lanes(held, going), "12 a second; 20s left at the lanes' limits, without timchat:app0, which is held"},
+	} {
+		if got := c.v.sayLeft(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+// Nothing in the picture but its own colours talks to the terminal.
+func TestThePictureIsNobodysToWriteBut(t *testing.T) {
+	t.Parallel()
+	v := night()
+	v.batch.Name, v.batch.By, v.batch.Reason, v.batch.CancelledBy, v.batch.CancelledAt = odd, odd, odd, odd, v.now
+	for i := range v.lanes {
+		v.lanes[i].published.App, v.lanes[i].Hold.Says = odd, odd
+	}
+	s := &screen{notes: []string{odd}}
+	for _, l := range s.paint(v, 80, 50) {
+		text, _ := l.fit(79, false)
+		mustBePlain(t, text)
+	}
+	mustBePlain(t, v.line(true))
+}
+
 func TestAnEmptyBatchHasAPicture(t *testing.T) {
 	t.Parallel()
-	if text := paintedText(view{now: time.Now(), rate: -1, batch: ledger.Batch{Name: "b"}}, 80); !strings.Contains(text, "]    0%") {
+	if text := paintedText(view{now: time.Now(), rate: -1, batch: ledger.Batch{Name: "b"}}, 80, 24); !strings.Contains(text, "]    0%") {
 		t.Error(text)
 	}
 }
@@ -438,7 +541,7 @@ func TestThePictureIsDrawnInPlace(t *testing.T) {
 	if len(writes) != 4 {
 		t.Fatalf("%d writes, want 4", len(writes))
 	}
-	for i, want := range []string{"\r", "\x1b[15A\r", "\x1b[23A\r", "\x1b[5A\r"} {
+	for i, want := range []string{"\r", "\x1b[18A\r", "\x1b[23A\r", "\x1b[5A\r"} {
 		if !strings.HasPrefix(writes[i], want) {
 			t.Errorf("write %d begins with %.12q, want %q", i, writes[i], want)
 		}
@@ -450,6 +553,17 @@ func TestThePictureIsDrawnInPlace(t *testing.T) {
 	}
 	if n := strings.Count(writes[3], "\n"); n != 5 {
 		t.Errorf("%d lines on a terminal of 6", n)
+	}
+}
+
+// odd talks to terminals, forges a line and turns the writing direction.
+const odd = "\x1b]0;owned\x07\x1b[2J\x1b[31mx\nstate  recalled\r\u009b31m\u202egpj\u2066\u200b"
+
+// mustBePlain fails if a text is more than one line, or holds a character that is none to see.
+func mustBePlain(t *testing.T, text string) {
+	t.Helper()
+	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("%q in %q", []rune(text[i:])[:1], text)
 	}
 }
 

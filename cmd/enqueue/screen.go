@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rivo/uniseg"
 	"golang.org/x/term"
@@ -57,7 +59,7 @@ func (s *screen) say(text string) {
 func (s *screen) show(v view) {
 	if s.picture {
 		width, height := s.size()
-		s.draw(s.paint(v, min(width, widest)), width, height)
+		s.draw(s.paint(v, min(width, widest), height), width, height)
 		return
 	}
 	text := v.line(false)
@@ -128,7 +130,7 @@ func (l painted) fit(width int, colour bool) (string, int) {
 	var b strings.Builder
 	used := 0
 	for _, p := range l {
-		text := cutTo(p.text, width-used)
+		text := cutTo(printable(p.text), width-used)
 		used += uniseg.StringWidth(text)
 		if colour && p.colour != "" && text != "" {
 			text = p.colour + text + noColour
@@ -136,6 +138,16 @@ func (l painted) fit(width int, colour bool) (string, int) {
 		b.WriteString(text)
 	}
 	return b.String(), used
+}
+
+// printable has a space where a text would talk to the terminal: no piece of the picture is anybody's to write but in colour.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // cutTo cuts a text to a width in cells: a Chinese character takes two.
@@ -173,23 +185,195 @@ func marks() []mark {
 	}
 }
 
-// paint makes the picture of a view.
-func (s *screen) paint(v view, width int) []painted {
-	b := v.batch
-	title := "batch " + b.Name
-	if b.Reason != "" {
-		title += ": " + providers.Line(b.Reason, 200)
-	}
-	lines := []painted{plain(title), plain(v.subtitle()), plain(""), v.bar(width), plain("")}
-	lines = append(append(lines, v.counts()...), plain(""))
-	if left := v.sayLeft(); left != "" {
-		lines = append(lines, plain(leftMargin+left))
-	}
+// paint makes the picture of a view. Where there are too few rows for all of it, what matters least goes first: empty lines,
+// then the lanes' second lines, then lanes, whose number is said, and at the very end all but the counts.
+func (s *screen) paint(v view, width, height int) []painted {
 	const yellow = "\x1b[33m"
-	for _, text := range append(v.warnings(), s.notes...) {
-		lines = append(lines, painted{{leftMargin + text, yellow}})
+	title := "batch " + v.batch.Name
+	if v.batch.Reason != "" {
+		title += ": " + providers.Line(v.batch.Reason, 200)
 	}
-	return append(lines, v.laneLines()...)
+	var notes []painted
+	warn := func(texts []string) {
+		for _, warning := range texts {
+			for _, text := range indented(warning, width) {
+				notes = append(notes, painted{{text, yellow}})
+			}
+		}
+	}
+	warn(s.notes)
+	for _, text := range indented(v.sayLeft(), width) {
+		notes = append(notes, plain(text))
+	}
+	warn(v.warnings())
+	p := picture{
+		width: width, title: []painted{plain(title)}, subtitle: paragraph(v.subtitle(), width, 2), bar: []painted{v.bar(width)},
+		counts: v.counts(width), dense: v.denseCounts(width), notes: notes, lanes: v.laneLines(width),
+	}
+	return p.fit(height - 1)
+}
+
+// picture is the picture in its parts.
+type picture struct {
+	width                               int
+	title, subtitle, bar, counts, notes []painted
+	dense                               []painted // the counts one after the other, where columns take too many rows
+	lanes                               []laneLines
+}
+
+// laneLines are what is shown of one lane.
+type laneLines struct {
+	lines  func(most int) []painted // with the last one cut if there is more to say
+	most   int                      // as many as there are to be at most
+	closed bool
+}
+
+// fit puts the parts together in so many rows.
+func (p picture) fit(rows int) []painted {
+	full := p.join(true, allLines(p.lanes))
+	if len(full) <= rows {
+		return full
+	}
+	for _, drop := range []func(){
+		func() {},
+		func() {
+			if len(p.dense) < len(p.counts) {
+				p.counts = p.dense
+			}
+		},
+		func() { p.subtitle = p.subtitle[:min(len(p.subtitle), 1)] },
+		func() { p.subtitle = nil },
+		func() { p.notes = p.notes[:min(len(p.notes), 1)] },
+		func() { p.bar = nil },
+		func() { p.notes = nil },
+		func() { p.title = nil },
+	} {
+		drop()
+		if room := rows - len(p.join(false, nil)); room >= min(len(p.lanes), 2) {
+			return p.join(false, p.someLanes(room))
+		}
+	}
+	head := p.join(false, nil)
+	if len(head) < rows {
+		head = append(head, p.someLanes(rows-len(head))...)
+	}
+	return head[:min(len(head), rows)]
+}
+
+func (p picture) join(spaced bool, lanes []painted) []painted {
+	parts := [][]painted{append(slices.Clone(p.title), p.subtitle...), p.bar, p.counts, p.notes, lanes}
+	var lines []painted
+	for _, part := range parts {
+		if spaced && len(lines) > 0 && len(part) > 0 {
+			lines = append(lines, plain(""))
+		}
+		lines = append(lines, part...)
+	}
+	return lines
+}
+
+func allLines(lanes []laneLines) []painted {
+	var lines []painted
+	for _, l := range lanes {
+		lines = append(lines, l.lines(l.most)...)
+	}
+	return lines
+}
+
+// someLanes shows lanes in so many rows: one for each at least, or the first lanes and how many more there are.
+func (p picture) someLanes(rows int) []painted {
+	if all := allLines(p.lanes); len(all) <= rows {
+		return all
+	}
+	fewer := slices.Clone(p.lanes)
+	for most := 4; most > 0; most-- {
+		for i, l := range fewer {
+			if fewer[i].most = min(l.most, most); !l.closed {
+				fewer[i].most = 1
+			}
+		}
+		if lines := allLines(fewer); len(lines) <= rows {
+			return lines
+		}
+	}
+	return append(allLines(fewer[:rows-1]), plain(leftMargin+p.sayMore(rows-1)))
+}
+
+// sayMore says how many lanes are not shown.
+func (p picture) sayMore(shown int) string {
+	rest := p.lanes[shown:]
+	closed := 0
+	for _, l := range rest {
+		if l.closed {
+			closed++
+		}
+	}
+	text := fmt.Sprint(len(rest))
+	if shown > 0 {
+		text += " more"
+		if p.width >= 60 {
+			text = "and " + text
+		}
+	}
+	kind := ""
+	switch closed {
+	case len(rest):
+		kind = "closed "
+	case 0:
+		kind = "open "
+	}
+	text += " " + kind + "lane"
+	if len(rest) > 1 {
+		text += "s"
+	}
+	if kind == "" {
+		text += fmt.Sprintf(", %d closed", closed)
+	}
+	return text + ": enqueue lanes"
+}
+
+// indented wraps a text at the picture's width.
+func indented(text string, width int) []string {
+	if text == "" {
+		return nil
+	}
+	lines := broken(text, width-1-len(leftMargin))
+	for i := range lines {
+		lines[i] = leftMargin + lines[i]
+	}
+	return lines
+}
+
+// broken wraps a text, and breaks words that are longer than a line: Chinese has no spaces.
+func broken(text string, width int) []string {
+	var lines []string
+	for _, line := range wrap(shown(text), width) {
+		for cells(line) > width {
+			used, at := 0, 0
+			for g := uniseg.NewGraphemes(line); g.Next(); {
+				if used += g.Width(); used > width && at > 0 {
+					break
+				}
+				_, at = g.Positions()
+			}
+			lines, line = append(lines, line[:at]), line[at:]
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// paragraph wraps a text into so many lines at most; the last one is cut.
+func paragraph(text string, width, most int) []painted {
+	lines := broken(text, width-1)
+	if len(lines) > most {
+		lines = append(lines[:most-1], strings.Join(lines[most-1:], " "))
+	}
+	list := make([]painted, len(lines))
+	for i, line := range lines {
+		list[i] = plain(line)
+	}
+	return list
 }
 
 func (v view) subtitle() string {
@@ -218,6 +402,8 @@ func (v view) count(what string) int64 {
 		return v.batch.Duplicate
 	case tasks.Open:
 		return v.batch.Open
+	case figureTotal:
+		return v.batch.Total
 	}
 	return v.batch.Outcomes[what]
 }
@@ -225,7 +411,7 @@ func (v view) count(what string) int64 {
 // bar shares a line out among the outcomes. What there is one of at all is seen.
 func (v view) bar(width int) painted {
 	const around = len(leftMargin + "[]  100%")
-	cells := max(width-1-around, 10)
+	cells := max(width-1-around, 4)
 	line := painted{{text: leftMargin + "["}}
 	for i, n := range shares(v.barCounts(), cells) {
 		m := marks()[i]
@@ -278,53 +464,130 @@ func shares(counts []int64, cells int) []int {
 	return parts
 }
 
-// counts are the figures, in three columns.
-func (v view) counts() []painted {
-	columns := [][]string{
-		{tasks.Recalled, tasks.AlreadyRecalled, tasks.Duplicate},
-		{tasks.Expired, tasks.NotFound, tasks.Rejected},
-		{tasks.Cancelled, tasks.Open, "total"},
+const (
+	nameWidth   = len("not_found")
+	figureWidth = 10 // of a number, where there is room
+	figuresGap  = 3
+)
+
+const figureTotal = "total"
+
+func figures() []string {
+	return []string{
+		tasks.Recalled, tasks.AlreadyRecalled, tasks.Duplicate,
+		tasks.Expired, tasks.NotFound, tasks.Rejected,
+		tasks.Cancelled, tasks.Open, figureTotal,
 	}
-	var lines []painted
-	for row := range columns[0] {
-		line := plain(leftMargin)
-		for _, column := range columns {
-			line = append(line, v.figure(column[row])...)
-		}
-		lines = append(lines, line)
-	}
-	return lines
 }
 
-func (v view) figure(what string) painted {
-	n, sign, colour := v.batch.Total, " ", ""
+// denseCounts are the figures one after the other.
+func (v view) denseCounts(width int) []painted {
+	var parts []string
+	for _, what := range figures() {
+		parts = append(parts, strings.TrimSuffix(what, "_recalled")+" "+thousands(v.count(what)))
+	}
+	return paragraph(strings.Join(parts, ", "), width, len(parts))
+}
+
+// counts are the figures, in as many columns as there is room for: every one of them is always there.
+func (v view) counts(width int) []painted {
+	figures := figures()
+	needs := len(thousands(v.batch.Total)) // no count is larger
+	for columns := 3; columns > 0; columns-- {
+		room := (width - 1 - len(leftMargin) - (columns-1)*figuresGap) / columns
+		digits := room - len("# ") - nameWidth - 1
+		if columns == 1 && digits < needs {
+			digits += len(leftMargin)
+		}
+		if digits < needs && columns > 1 {
+			continue
+		}
+		rows := (len(figures) + columns - 1) / columns
+		lines := make([]painted, rows)
+		for i, what := range figures {
+			line := &lines[i%rows]
+			gap := leftMargin
+			switch {
+			case i >= rows:
+				gap = strings.Repeat(" ", figuresGap)
+			case columns == 1 && digits < needs+len(leftMargin):
+				gap = ""
+			}
+			*line = append(append(*line, piece{text: gap}), v.figure(what, min(digits, figureWidth))...)
+		}
+		return lines
+	}
+	return nil
+}
+
+// figure is a count in so many digits' room.
+func (v view) figure(what string, room int) painted {
+	n, sign, colour := v.count(what), " ", ""
 	for _, m := range marks() {
 		if m.what == what {
-			n, sign = v.count(what), m.sign
+			sign = m.sign
 			if n > 0 {
 				colour = m.colour
 			}
 		}
 	}
-	return painted{{sign, colour}, {text: fmt.Sprintf(" %-9s", strings.TrimSuffix(what, "_recalled"))}, {fmt.Sprintf("%11s", thousands(n)), colour}, {text: "   "}}
+	number := thousands(n)
+	if len(thousands(v.batch.Total)) > room {
+		number = fmt.Sprint(n)
+	}
+	return painted{{sign, colour}, {text: fmt.Sprintf(" %-*s ", nameWidth, strings.TrimSuffix(what, "_recalled"))}, {fmt.Sprintf("%*s", room, number), colour}}
 }
 
 // laneLines say how the batch's lanes stand, those that are closed first.
-func (v view) laneLines() []painted {
+func (v view) laneLines(width int) []laneLines {
 	const red = "\x1b[31m"
-	var closed, open []painted
+	name := 0
 	for _, l := range v.lanes {
-		name := fmt.Sprintf("%s%-18s %s waiting; ", leftMargin, l.name(), thousands(l.Waiting()))
-		if why := l.say(v.now); why != "" {
-			closed = append(closed, painted{{text: name}, {why, red}})
+		name = max(name, cells(l.name()))
+	}
+	if width < pageWidth {
+		name = 0 // the names are not in line
+	}
+	var closed, open []laneLines
+	for _, l := range v.lanes {
+		waiting := thousands(l.Waiting()) + " waiting"
+		state, why := l.standing(v.now)
+		if len(state) > 0 {
+			text := strings.Join(append(append(state, waiting), why...), "; ")
+			closed = append(closed, l.lines(name, text, red, width, 1+len(state), true))
 			continue
 		}
-		open = append(open, plain(name+"open, "+sayLaneLimits(l.published)))
+		open = append(open, l.lines(name, "open; "+waiting+"; "+sayLaneLimits(l.published), "", width, 2, false))
 	}
-	if len(closed)+len(open) == 0 {
-		return nil
+	return append(closed, open...)
+}
+
+// lines are a lane's name and what there is to say of it, in so many lines at most, or one more where they are short.
+func (l laneView) lines(pad int, text, colour string, width, most int, closed bool) laneLines {
+	const hang = leftMargin + leftMargin
+	if width < 60 {
+		most++
 	}
-	return append(append([]painted{plain("")}, closed...), open...)
+	head := leftMargin + l.name() + strings.Repeat(" ", max(pad-cells(l.name()), 0)) + leftMargin
+	text = shown(text)
+	first := wrap(text, max(width-1-cells(head), 1))[0]
+	if cells(head)+cells(first) > width-1 { // no room for a word beside the name
+		first = ""
+	}
+	rest := strings.TrimSpace(strings.TrimPrefix(text, first))
+	return laneLines{most: most, closed: closed, lines: func(most int) []painted {
+		if most == 1 {
+			return []painted{{{text: head}, {text, colour}}}
+		}
+		lines := []painted{{{text: head}, {first, colour}}}
+		if rest == "" {
+			return lines
+		}
+		for _, line := range paragraph(rest, width-len(hang), most-1) {
+			lines = append(lines, painted{{text: hang}, {line[0].text, colour}})
+		}
+		return lines
+	}}
 }
 
 func sayLaneLimits(l tasks.Lane) string {

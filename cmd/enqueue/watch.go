@@ -136,6 +136,8 @@ type view struct {
 	// rate is how many recalls ended in a second lately; negative if that is not known yet.
 	rate  float64
 	lanes []laneView
+	// inputs are those that keep the batch from ending although nothing is open.
+	inputs []string
 }
 
 // laneView is one lane of the batch.
@@ -146,7 +148,7 @@ type laneView struct {
 	through   time.Time  // when what waits now can have been called, what others have enqueued included
 }
 
-func (l laneView) name() string { return l.published.Name() }
+func (l laneView) name() string { return shown(l.published.Name()) }
 
 func (w *watching) run(ctx context.Context) (ledger.Batch, error) {
 	defer w.screen.leave()
@@ -188,6 +190,11 @@ func (w *watching) look(ctx context.Context) (view, error) {
 		return v, err
 	}
 	v.rate = w.pace.add(v.now, v.batch.Succeeded()+v.batch.Failed())
+	if v.waitsForInput() {
+		if v.inputs, err = w.book.ReadingInputs(ctx, w.name); err != nil {
+			return v, err
+		}
+	}
 	v.lanes, err = w.book.lanesOf(ctx, v.batch, v.now)
 	return v, err
 }
@@ -238,7 +245,7 @@ func (w *watching) away(ctx context.Context, err error) error {
 	if errors.Is(err, ledger.ErrNoBatch) {
 		return failure(fmt.Errorf("the batch %s is gone: it was removed, or Redis has lost it", w.name))
 	}
-	what, words := judge(ctx, w.book.rdb, err)
+	what, words := w.book.judge(ctx, err)
 	since, first := w.outage.began(w.p.now())
 	if what != lasting && w.p.now().Sub(since) < w.p.patience {
 		if first {
@@ -278,34 +285,94 @@ func (p *pace) add(now time.Time, ended int64) float64 {
 	return max(float64(ended-first.ended)/over, 0)
 }
 
-// atLimits is how long the lanes of the batch need for what waits in them; zero if nothing does.
+// waitsForInput reports whether the batch goes on only because an input was not read to its end.
+func (v view) waitsForInput() bool {
+	return v.batch.Open == 0 && v.batch.Reading > 0 && !v.batch.Ended(v.now)
+}
+
+// busy are the lanes with recalls that wait, those that make calls apart from those that make none until something changes that
+// no limit foretells.
+func (v view) busy() (going, stuck []laneView) {
+	for _, l := range v.lanes {
+		switch {
+		case l.Waiting() == 0 || v.batch.Open == 0:
+		case l.stuck(v.now) != "":
+			stuck = append(stuck, l)
+		default:
+			going = append(going, l)
+		}
+	}
+	return going, stuck
+}
+
+// atLimits is how long the lanes of the batch that make calls need for what waits in them; zero if nothing does.
 func (v view) atLimits() time.Duration {
 	var longest time.Duration
-	for _, l := range v.lanes {
-		if l.Waiting() > 0 && v.batch.Open > 0 {
-			longest = max(longest, l.through.Sub(v.now))
-		}
+	going, _ := v.busy()
+	for _, l := range going {
+		longest = max(longest, l.through.Sub(v.now))
 	}
 	return longest
 }
 
-// sayLeft says how fast it goes and how long it will take.
+// sayLeft says how fast it goes and how long it will take, or what it waits for.
 func (v view) sayLeft() string {
 	var parts []string
 	if v.rate >= 0 {
 		parts = append(parts, fmt.Sprintf("%.3g a second", v.rate))
 	}
+	going, stuck := v.busy()
 	atLimits := v.atLimits()
-	if atLimits >= time.Second {
+	switch {
+	case len(stuck) > 0 && len(going) == 0:
+		return strings.Join(append(parts, "waits for "+sayStuck(stuck, v.now)), "; ")
+	case len(stuck) > 0 && atLimits >= time.Second:
+		parts = append(parts, shortTime(atLimits)+" left at the lanes' limits, without "+sayStuck(stuck, v.now))
+	case len(stuck) > 0:
+		parts = append(parts, "waits also for "+sayStuck(stuck, v.now))
+	case atLimits >= time.Second:
 		parts = append(parts, shortTime(atLimits)+" left at the lanes' limits")
 	}
-	if v.rate > 0 && v.batch.Open > 0 {
+	if v.rate > 0 && v.batch.Open > 0 && len(stuck) == 0 {
 		// A lane that is closed makes no difference to the rate, so that it tells nothing where the limits need longer.
 		if left := time.Duration(float64(v.batch.Open) / v.rate * float64(time.Second)); left > atLimits {
 			parts = append(parts, shortTime(left)+" left at this rate")
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// sayStuck names a single lane that makes no calls, and counts several.
+func sayStuck(lanes []laneView, now time.Time) string {
+	if len(lanes) == 1 {
+		return lanes[0].name() + ", which is " + lanes[0].stuck(now)
+	}
+	var kinds []string
+	count := make(map[string]int)
+	for _, l := range lanes {
+		kind := l.stuck(now)
+		if count[kind]++; count[kind] == 1 {
+			kinds = append(kinds, kind)
+		}
+	}
+	for i, kind := range kinds {
+		kinds[i] = fmt.Sprintf("%d %s", count[kind], kind)
+	}
+	return fmt.Sprintf("%d lanes: %s", len(lanes), strings.Join(kinds, ", "))
+}
+
+// stuck says in short why a lane makes no calls for what waits in it, and that no time can be told; empty otherwise.
+func (l laneView) stuck(now time.Time) string {
+	urgent, bulk := l.Urgent.Open() > 0, l.Bulk.Open() > 0
+	switch {
+	case l.Hold.Reason != "":
+		return stateHeld
+	case l.paused() != "" && (!urgent || l.Urgent.Paused) && (!bulk || l.Bulk.Paused):
+		return statePaused
+	case !l.published.Served(now):
+		return "without a worker"
+	}
+	return ""
 }
 
 // warnings are what keeps the batch from ending well, or at all.
@@ -316,11 +383,12 @@ func (v view) warnings() []string {
 			list = append(list, fmt.Sprintf("the last window closes in %s: at the lanes' limits some recalls will expire", shortTime(left)))
 		}
 	}
-	if v.batch.Open == 0 && v.batch.Reading > 0 {
-		list = append(list, "nothing is open; waits for an input to be read to its end, or to be run again")
+	if v.waitsForInput() {
+		list = append(list, "nothing is open; waits for "+nameInputs(v.inputs, 60)+
+			": it is being read, or has to be run again to its end, with --batch "+v.batch.Name)
 	}
 	if !v.batch.CancelledAt.IsZero() && v.batch.Open > 0 {
-		list = append(list, "cancelled by "+v.batch.CancelledBy+": calls that have not started are not made")
+		list = append(list, "cancelled by "+cmp.Or(v.batch.CancelledBy, "somebody")+": calls that have not started are not made")
 	}
 	return list
 }
@@ -338,42 +406,62 @@ func (l laneView) closed(now time.Time) string {
 	return ""
 }
 
-// say tells why a lane makes no calls, and until when; empty if it does.
+// paused says whether a person has paused the lane, or one of its queues; empty if not.
+func (l laneView) paused() string {
+	switch {
+	case l.Urgent.Paused && l.Bulk.Paused:
+		return "paused"
+	case l.Urgent.Paused:
+		return "urgent paused"
+	case l.Bulk.Paused:
+		return "bulk paused"
+	}
+	return ""
+}
+
+// say tells that a lane makes no calls, until when, and why, what matters most first; empty if it makes calls.
 func (l laneView) say(now time.Time) string {
-	var parts []string
+	state, why := l.standing(now)
+	return strings.Join(append(state, why...), "; ")
+}
+
+// standing is how a lane that makes no calls stands, and what is to be known beside.
+func (l laneView) standing(now time.Time) (state, why []string) {
 	switch closed := l.closed(now); closed {
 	case "":
 	case lane.ReasonThrottled:
-		parts = append(parts, "closed: the vendor asks for fewer calls"+sayUntil(l.Throttled, now))
+		state = append(state, "throttled"+sayUntil(l.Throttled, now))
+		why = append(why, "the vendor asks for fewer calls")
 	case lane.ReasonLimit:
-		parts = append(parts, "closed by its limits"+sayUntil(l.next, now))
+		state = append(state, "out of slots"+sayUntil(l.next, now))
 	default:
-		parts = append(parts, l.sayHeld(now))
+		state = append(state, l.sayHeld(now))
+		why = append(why, shown(cmp.Or(l.Hold.Says, l.Hold.Reason)))
 	}
-	for _, q := range []lane.Queue{l.Urgent, l.Bulk} {
-		if q.Paused {
-			parts = append(parts, q.Name+" was paused; enqueue resume opens it")
-		}
+	if paused := l.paused(); paused != "" {
+		state = append(state, paused)
+		why = append(why, fmt.Sprintf("enqueue resume --provider %s --app %s", shown(l.published.Provider), shown(l.published.App)))
 	}
 	switch {
 	case l.published.LastSeen.IsZero():
-		parts = append(parts, "no worker has ever served it")
+		state = append(state, "no worker has ever served it")
 	case !l.published.Served(now):
-		parts = append(parts, "no worker seen for "+shortTime(now.Sub(l.published.LastSeen)))
+		state = append(state, "no worker seen for "+shortTime(now.Sub(l.published.LastSeen)))
 	}
-	return strings.Join(parts, "; ")
+	return state, why
 }
 
 func (l laneView) sayHeld(now time.Time) string {
-	text := "held"
-	if left := l.Hold.Until.Sub(now); left > 0 {
-		text += ", next try in " + shortTime(left)
+	if l.Hold.Until.After(now) {
+		return "held, next try" + sayWhen(l.Hold.Until, now)
 	}
-	return text + ": " + cmp.Or(l.Hold.Says, l.Hold.Reason)
+	return "held, next try due"
 }
 
-func sayUntil(t, now time.Time) string {
-	return fmt.Sprintf(" for %s, until %sZ", shortTime(t.Sub(now)), t.UTC().Format("15:04:05"))
+func sayUntil(t, now time.Time) string { return " until" + sayWhen(t, now) }
+
+func sayWhen(t, now time.Time) string {
+	return fmt.Sprintf(" %s (%s)", showClock(t, now), shortTime(t.Sub(now)))
 }
 
 // line says all of it in one line, for where there is no terminal. times are left out of what is compared with the line
@@ -398,7 +486,7 @@ func (v view) line(times bool) string {
 		case why != "" && times:
 			text += "; " + l.name() + " " + why
 		case why != "":
-			text += fmt.Sprint(l.name(), l.closed(v.now), l.Urgent.Paused, l.Bulk.Paused)
+			text += fmt.Sprint(l.name(), l.closed(v.now), l.paused())
 		}
 	}
 	if times {
