@@ -108,7 +108,7 @@ func (s Spec) CheckID(id string) error {
 	if len(id) > 256 {
 		return fmt.Errorf("is %d bytes long; at most 256 are allowed", len(id))
 	}
-	for _, c := range []byte(id) {
+	for _, c := range id {
 		if c <= ' ' || c > '~' {
 			return fmt.Errorf("contains %q; only printable ASCII without spaces is allowed", c)
 		}

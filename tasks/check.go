@@ -84,7 +84,7 @@ func (r Recall) checkID(spec providers.Spec) *FieldError {
 	if err := spec.CheckID(r.MessageID); err != nil {
 		return refuse("message_id", r.MessageID, err.Error())
 	}
-	return nil
+	return checkExport(r.MessageID)
 }
 
 // someFields are the fields that only some providers use.

@@ -32,6 +32,7 @@ var fields = []struct {
 // ignored are what our own output adds: reports and rejects are valid input.
 var ignored = []string{
 	"reject_reason", "reject_line", "id", "outcome", "code", "error", "attempts", "batch", "seq", "recall_by", "finished_at",
+	"stream_id",
 }
 
 // Fields returns the names of the fields of a row, in the order in which they are shown.

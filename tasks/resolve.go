@@ -30,12 +30,23 @@ func Resolve(r Recall, lanes []Lane, now time.Time, allowUnserved bool) (Recall,
 	}
 	r.RecallBy = cut(begin.Add(lane.Window))
 	if !now.Before(r.RecallBy) {
+		if begin != r.SentAt {
+			return r, lateByID(r, lane, begin)
+		}
 		refused := refusef("sent_at", showTime(begin), "is too long ago: %s closed its window at %s, %s after the message was sent",
 			lane.Name(), showTime(r.RecallBy), shortDuration(lane.Window))
 		refused.cause = ErrExpired
 		return r, refused
 	}
 	return r, nil
+}
+
+// lateByID refuses a recall whose window has closed by the id's own time, and not by the sent_at that was given.
+func lateByID(r Recall, lane Lane, own time.Time) *FieldError {
+	refused := refusef("message_id", r.MessageID, "says that the message was sent at %s, and sent_at says %s; the earlier one counts, and %s closed its window at %s, %s later",
+		showTime(own), showTime(r.SentAt), lane.Name(), showTime(r.RecallBy), shortDuration(lane.Window))
+	refused.cause = ErrExpired
+	return refused
 }
 
 func findLane(r Recall, lanes []Lane, allowUnserved bool) (Lane, *FieldError) {
@@ -67,9 +78,9 @@ func unserved(r Recall, apps []string) *FieldError {
 	if len(apps) > 0 {
 		known = "known are " + strings.Join(apps, ", ")
 	}
-	refused := refusef("app", r.App, "is served by no worker: none has ever published %s:%s (%s); start one, or allow unserved lanes", r.Provider, r.App, known)
+	refused := refusef("app", r.App, "is served by no worker: none has ever published %s:%s (%s); start one, or allow unserved lanes (--allow-unserved)", r.Provider, r.App, known)
 	if r.App == "" {
-		refused = refusef("app", "", "is missing, and no worker has ever published a lane of %s; start one, or give the app and allow unserved lanes", r.Provider)
+		refused = refusef("app", "", "is missing, and no worker has ever published a lane of %s; start one, or give the app and allow unserved lanes (--allow-unserved)", r.Provider)
 	}
 	refused.cause = ErrUnserved
 	return refused

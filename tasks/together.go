@@ -29,7 +29,7 @@ func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...Enqueu
 	var wg sync.WaitGroup
 	for i := range rows {
 		if row := &rows[i]; !row.done {
-			// What makes way for a recall, and what met an error, goes the long way.
+			// What has to make way for another, or is promoted, goes the long way.
 			wg.Go(func() { b.finish(ctx, row) })
 		}
 	}
@@ -95,12 +95,17 @@ func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) boo
 			keys[i] = TaskKey(queue, row.task.id)
 		}
 		n, err := b.producer.rdb.Exists(ctx, keys...).Result()
-		if n > 0 {
+		switch {
+		case err != nil:
+			for _, row := range all {
+				row.fail(err)
+			}
+		case n > 0:
 			b.lookForEach(ctx, keys, all)
-			continue
-		}
-		for _, row := range all {
-			row.fresh = err == nil
+		default:
+			for _, row := range all {
+				row.fresh = true
+			}
 		}
 	}
 }
@@ -114,7 +119,11 @@ func (b *Batch) lookForEach(ctx context.Context, keys []string, rows []*lotRow) 
 		return nil
 	})
 	for i, row := range rows {
-		row.fresh = err == nil && found[i].Val() == 0
+		if err != nil {
+			row.fail(err)
+			continue
+		}
+		row.fresh = found[i].Val() == 0
 	}
 }
 
@@ -148,9 +157,17 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 			continue
 		}
 		n, err := answers[i].Int()
+		if err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT") { // a Redis that has restarted gets the script the long way
+			row.fail(err)
+		}
 		row.met = err == nil && n == 0
 		row.task.written = err == nil && n == 1
 	}
+}
+
+// fail ends a row with an error. Its number is not to be used for another recall: the command may have come through.
+func (row *lotRow) fail(err error) {
+	row.Result, row.Err, row.done = Result{Seq: row.recall.Seq}, err, true
 }
 
 // place is a Result that says where the row belongs.
@@ -220,8 +237,7 @@ func (b *Batch) lookForTwins(ctx context.Context, rows []lotRow) {
 func (b *Batch) finish(ctx context.Context, row *lotRow) {
 	res, err := b.put(ctx, row)
 	if err != nil {
-		res.Seq = row.recall.Seq
-		row.Result, row.Err = res, err
+		row.fail(err)
 		return
 	}
 	row.Result = b.count(row.recall, res, row.again || row.task.written)

@@ -25,9 +25,27 @@ func fromSpreadsheet(value string) bool {
 	return strings.ContainsAny(value, "eE") && spreadsheetNumber.MatchString(value)
 }
 
-// parseBool reads 0, 1, true or false.
+// exported is what else spreadsheets and data frames make of an id: 1828256757.0, 1,828,256,757, ="1828256757", '1828256757.
+var exported = regexp.MustCompile(`^([0-9]+\.0+|[0-9]{1,3}(,[0-9]{3})+|=.*|'.*)$`)
+
+// nothing is what exports write where there is no id.
+var nothing = regexp.MustCompile(`^(?i:null|nil|none|nan|n/a|\\N|#N/A|#NAME\?|#NULL!|#NUM!|#REF!|#VALUE!|#DIV/0!)$`)
+
+// checkExport refuses what an export has made of an id. Some vendors' ids have no form of their own that would tell, and a call for one
+// that was never sent says no more than that it is not found.
+func checkExport(id string) *FieldError {
+	switch {
+	case strings.ContainsAny(id, ".,='") && exported.MatchString(id):
+		return refuse("message_id", id, spreadsheetHint)
+	case len(id) < 8 && nothing.MatchString(id):
+		return refuse("message_id", id, "is what an export writes where there is no id; leave the row out, or look the id up")
+	}
+	return nil
+}
+
+// parseBool reads 0, 1, true or false; spreadsheets write TRUE and FALSE.
 func parseBool(c cell) (bool, *FieldError) {
-	switch c.value {
+	switch strings.ToLower(c.value) {
 	case "1", "true":
 		return true, nil
 	case "0", "false":
@@ -48,16 +66,25 @@ func ParseSentAt(value string, zone *time.Location, now time.Time) (time.Time, *
 	return parseSentAt(value, zone)
 }
 
+// zonedLayouts are RFC 3339 and what databases print: PostgreSQL +00, others +0000.
+var zonedLayouts = []string{
+	time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00",
+	"2006-01-02 15:04:05Z07", "2006-01-02 15:04:05Z0700", "2006-01-02 15:04:05 Z0700", "2006-01-02T15:04:05Z0700",
+}
+
 func parseSentAt(value string, zone *time.Location) (time.Time, *FieldError) {
 	if fromSpreadsheet(value) {
 		return time.Time{}, refuse("sent_at", value, spreadsheetHint)
 	}
 	if t, ok := parseUnix(value); ok {
+		if strings.Contains(value, ".") && t.Before(time.Unix(spreadsheetDays, 0)) {
+			return time.Time{}, refuse("sent_at", value, "is a date as spreadsheets count days; export the column as text, with its zone")
+		}
 		return cut(t), nil
 	}
 	// RFC 3339 allows t and z in lower case.
 	upper := strings.ToUpper(value)
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 Z07:00"} {
+	for _, layout := range zonedLayouts {
 		if t, err := time.Parse(layout, upper); err == nil {
 			return fourDigits(value, t)
 		}
@@ -96,6 +123,9 @@ func fourDigits(value string, t time.Time) (time.Time, *FieldError) {
 	}
 	return cut(t), nil
 }
+
+// spreadsheetDays are the days since 1900 that spreadsheets count, as far as the year 2173: as Unix seconds the first of January 1970.
+const spreadsheetDays = 100_000
 
 // secondsBelow tells Unix seconds from milliseconds: as milliseconds it is March 1973, as seconds the year 5138.
 const secondsBelow = 1e11

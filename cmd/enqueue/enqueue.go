@@ -64,7 +64,7 @@ func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSour
 		return errors.Join(err, refused.close())
 	}
 	if set.generated {
-		c.say("batch %s; to go on after an interruption, run the same command with --batch %s", set.batch, set.batch)
+		c.say("batch %s; to go on after an interruption, run the same command with %s", set.batch, joinQuoted(e.resumeFlags()))
 	}
 	complete, runErr := e.run(ctx, source)
 	return e.thenWatch(ctx, e.end(ctx, complete, runErr))
@@ -154,14 +154,14 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 		e.console.say("interrupted: what is counted below is in the queue and will be carried out")
 	}
 	if interrupted || runErr != nil || e.tally.failed > 0 {
-		e.console.say("to go on from here: %s", e.resume())
+		e.sayResume(runErr)
 	}
 	return e.close(code)
 }
 
 // settle has the batch count what is not counted yet, and says which inputs were read to their ends.
 func (e *enqueuing) settle(ctx context.Context, complete bool) error {
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+	call, cancel := onItsWay(ctx)
 	defer cancel()
 	var err error
 	if complete {

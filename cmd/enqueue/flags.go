@@ -122,6 +122,11 @@ type settings struct {
 
 // check reads the flags. Its errors are usage.
 func (o *enqueueFlags) check(p *program, flags *pflag.FlagSet) (*settings, error) {
+	for _, name := range []string{"batch", "rejects", "time-zone", "reason", "by", "format", "priority", "app", "provider", "sent-at"} {
+		if f := flags.Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
+			return nil, fmt.Errorf("--%s: is empty; give a value, or leave the flag out", name)
+		}
+	}
 	now := p.now()
 	s := &settings{
 		files: o.files, batch: o.batch, reason: o.reason, by: o.by, dryRun: o.dryRun, rejects: o.rejects,

@@ -106,7 +106,7 @@ func bytesOf(n int64) string {
 		}
 		amount, unit = amount/kib, next
 	}
-	if amount < 10 {
+	if amount < 100 {
 		return fmt.Sprintf("%.1f %s", amount, unit)
 	}
 	return fmt.Sprintf("%.0f %s", amount, unit)

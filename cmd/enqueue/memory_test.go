@@ -80,7 +80,7 @@ func TestARunEndsBeforeRedisIsFull(t *testing.T) {
 	if code := s.exit(); code != exitFailure {
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{" of its 40 MiB, more than 80 %; free memory,", "to go on from here: enqueue --file -"} {
+	for _, want := range []string{" of its 40.0 MiB, more than 80 %; free memory,", "to go on from here: enqueue --file -"} {
 		if !s.says(want)() {
 			t.Errorf("%q is missing in %q", want, s.stderr.String())
 		}

@@ -204,14 +204,15 @@ func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
 	}
 	resolved, refused := tasks.Resolve(r, v.published, opt.Now, !v.known || v.set.allowUnserved)
 	if refused != nil && !refused.IsExpired() {
-		v.refuse(item, sayFieldError(refused), false)
+		v.refuse(item, sayRow(item, refused), false)
 		return planned{}, false
 	}
 	l := v.laneOf(ctx, resolved)
 	l.rows++
 	if refused != nil {
 		l.tooLate++
-		v.refuse(item, sayFieldError(refused), true)
+		v.tally.warn(warnings)
+		v.refuse(item, sayRow(item, refused), true)
 		return planned{}, false
 	}
 	if l.closes.IsZero() || resolved.RecallBy.Before(l.closes) {

@@ -138,9 +138,10 @@ func sayRedis(err error) string {
 type trouble int
 
 const (
-	passing trouble = iota // Redis is away, and may come back
-	lasting                // Redis is there and refuses; waiting does not help
-	single                 // Redis is well; it is about one row
+	away     trouble = iota // Redis does not answer, and may come back
+	refusing                // Redis is there and refuses for the moment: it is loading, or a replica on its way to be the primary
+	lasting                 // Redis is there and refuses; waiting does not help
+	single                  // Redis is well; it is about one row
 )
 
 // judge tells them apart, and says in words what is wrong. asynq hands Redis's errors on as text only, so text is what there
@@ -154,11 +155,24 @@ func judge(ctx context.Context, rdb redis.UniversalClient, err error) (trouble, 
 	}
 	for _, sign := range []string{"READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN"} {
 		if strings.Contains(text, sign) {
-			return passing, sayRedis(err)
+			return refusing, sayRedis(err)
 		}
 	}
-	if ping := rdb.Ping(ctx).Err(); ping != nil {
-		return passing, sayRedis(ping)
+	if ping := tryPing(ctx, rdb); ping != nil {
+		return away, sayRedis(ping)
 	}
 	return single, sayRedis(err)
+}
+
+const (
+	// pingEvery is how often a Redis that is away is asked whether it is back.
+	pingEvery = 200 * time.Millisecond
+	// pongWithin is how soon one that is well answers.
+	pongWithin = time.Second
+)
+
+func tryPing(ctx context.Context, rdb redis.UniversalClient) error {
+	ping, cancel := context.WithTimeout(ctx, pongWithin)
+	defer cancel()
+	return rdb.Ping(ping).Err()
 }

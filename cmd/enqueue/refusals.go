@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
 	"github.com/recallq/recallq/providers"
@@ -35,11 +37,17 @@ func newRefusals(path string, inputs []string, opt tasks.RowOptions, c *console)
 	if path == "" {
 		return r, nil
 	}
+	if path == input.Stdin {
+		return nil, errors.New("--rejects -: name a file; results go to standard output")
+	}
 	if old, err := os.Stat(path); err == nil {
 		for _, name := range inputs {
 			if in, err := os.Stat(name); err == nil && os.SameFile(old, in) {
 				return nil, fmt.Errorf("--rejects %s: is one of the inputs; name another file", path)
 			}
+		}
+		if err := r.keepOld(path, old); err != nil {
+			return nil, err
 		}
 	}
 	file, err := os.Create(path)
@@ -48,6 +56,18 @@ func newRefusals(path string, inputs []string, opt tasks.RowOptions, c *console)
 	}
 	r.file, r.out = file, bufio.NewWriter(file)
 	return r, nil
+}
+
+// keepOld keeps what is in the file: rows of another input, perhaps, that are still to be mended.
+func (r *refusals) keepOld(path string, old os.FileInfo) error {
+	if !old.Mode().IsRegular() || old.Size() == 0 {
+		return nil
+	}
+	if err := os.Rename(path, path+"~"); err != nil {
+		return fmt.Errorf("--rejects: %w", err)
+	}
+	r.console.say("%s: what was in it is in %s~ now", path, path)
+	return nil
 }
 
 // add reports one row. Only rows that were refused are kept for mending: one that failed goes in again with its input.
@@ -96,6 +116,15 @@ func sayFault(f *input.Fault) string {
 
 func sayFieldError(e *tasks.FieldError) string { return sayRefused(e.Field, e.Value, e.Reason) }
 
+// sayRow is sayFieldError with the value as it stands in the input, where it can be searched for.
+func sayRow(item input.Item, e *tasks.FieldError) string {
+	value := e.Value
+	if given, ok := item.Row.Get(e.Field); ok {
+		value = given
+	}
+	return sayRefused(e.Field, value, e.Reason)
+}
+
 func sayRefused(field, value, reason string) string {
 	switch {
 	case field == "row" && value == "":
@@ -105,5 +134,20 @@ func sayRefused(field, value, reason string) string {
 	case value == "":
 		return fmt.Sprintf("field %q: %s", field, reason)
 	}
-	return fmt.Sprintf("field %q value %q: %s", field, value, reason)
+	return fmt.Sprintf("field %q value %s: %s", field, verbatim(value), reason)
+}
+
+// valueShown is the length in bytes from which on a value is cut.
+const valueShown = 80
+
+// verbatim is a value as it was given, in quotes: spaces around it may be what is wrong with it.
+func verbatim(value string) string {
+	if len(value) <= valueShown {
+		return strconv.Quote(value)
+	}
+	end := valueShown
+	for end > 0 && !utf8.RuneStart(value[end]) {
+		end--
+	}
+	return strconv.Quote(value[:end]) + "…"
 }

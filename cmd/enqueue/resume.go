@@ -1,28 +1,77 @@
 package main
 
-import "strings"
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+)
+
+// sayResume says how to go on where this run stopped, and what that needs.
+func (e *enqueuing) sayResume(err error) {
+	var broken *input.ReadError
+	if errors.As(err, &broken) {
+		e.console.say("the batch waits until %s was read to its end; it has to be whole first", broken.Input)
+	}
+	if slices.Contains(e.set.files, input.Stdin) {
+		e.console.say("standard input has to be given again, from its beginning")
+	}
+	if len(e.p.fromEnv) > 0 {
+		e.console.say("set as now: %s", strings.Join(e.p.fromEnv, ", "))
+	}
+	e.console.say("to go on from here: %s", e.resume())
+}
 
 // resume is the command that goes on where this run stopped.
 func (e *enqueuing) resume() string {
-	var more []string
+	more := e.resumeFlags()
+	args := e.p.args
+	if e.set.sentAt != "" {
+		args = withoutFlag(args, "--sent-at")
+	}
+	words := []string{"enqueue"}
+	if at := slices.Index(args, "--"); at >= 0 {
+		args = slices.Concat(args[:at], more, args[at:])
+	} else {
+		args = slices.Concat(args, more)
+	}
+	return joinQuoted(append(words, args...))
+}
+
+// resumeFlags are the flags that a run with the same words needs to be the same run.
+func (e *enqueuing) resumeFlags() (more []string) {
 	if e.set.generated {
 		more = append(more, "--batch", e.set.batch)
 	}
 	if e.set.sentAt != "" { // an age would mean another time later
 		more = append(more, "--sent-at", e.set.sentAt)
 	}
-	words := []string{"enqueue"}
-	added := false
-	for _, arg := range e.p.args {
-		if arg == "--" && !added {
-			words, added = append(words, more...), true
+	return more
+}
+
+// withoutFlag leaves out a flag and its value.
+func withoutFlag(args []string, flag string) []string {
+	var kept []string
+	for i := 0; i < len(args); i++ {
+		switch {
+		case args[i] == "--":
+			return append(kept, args[i:]...)
+		case args[i] == flag:
+			i++
+		case !strings.HasPrefix(args[i], flag+"="):
+			kept = append(kept, args[i])
 		}
-		words = append(words, shellQuote(arg))
 	}
-	if !added {
-		words = append(words, more...)
+	return kept
+}
+
+func joinQuoted(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = shellQuote(word)
 	}
-	return strings.Join(words, " ")
+	return strings.Join(quoted, " ")
 }
 
 func shellQuote(word string) string {

@@ -45,6 +45,7 @@ func failure(err error) error { return &ended{exitFailure, err} }
 type program struct {
 	args           []string
 	env            func(string) (string, bool)
+	fromEnv        []string // the environment variables that stand for flags
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
@@ -143,7 +144,9 @@ func (p *program) setFromEnv(flags *pflag.FlagSet) error {
 		}
 		if e := flags.Set(f.Name, value); e != nil {
 			err = fmt.Errorf("the environment variable %s: %w", name, e)
+			return
 		}
+		p.fromEnv = append(p.fromEnv, name)
 	})
 	return err
 }

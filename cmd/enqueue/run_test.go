@@ -166,7 +166,7 @@ func TestInterrupted(t *testing.T) {
 	if read != enqueued || enqueued != s.queued() {
 		t.Errorf("read %d, enqueued %d, in the queue %d: want the same", read, enqueued, s.queued())
 	}
-	resume := regexp.MustCompile(`to go on from here: enqueue --file - --provider engagelab --sent-at 40m --confirm --batch (\S+) --sent-at (\S+)\n`)
+	resume := regexp.MustCompile(`to go on from here: enqueue --file - --provider engagelab --confirm --batch (\S+) --sent-at (\S+)\n`)
 	m := resume.FindStringSubmatch(s.stderr.String())
 	if m == nil {
 		t.Fatalf("no command that resumes in %q", s.stderr.String())
@@ -229,7 +229,7 @@ func TestRedisAwayForTooLong(t *testing.T) {
 	if code := s.exit(); code != exitFailure {
 		t.Errorf("exit code %d, want %d", code, exitFailure)
 	}
-	for _, want := range []string{"; gave up after 0s\n", "to go on from here: enqueue --file - --provider engagelab --sent-at 40m --confirm --batch b --sent-at "} {
+	for _, want := range []string{"; gave up after 0s\n", "standard input has to be given again", "to go on from here: enqueue --file - --provider engagelab --confirm --batch b --sent-at "} {
 		if !s.says(want)() {
 			t.Errorf("%q is missing in %q", want, s.stderr.String())
 		}

@@ -41,14 +41,9 @@ const (
 )
 
 func (t *tally) result(batch string, res tasks.Result, warnings []tasks.Warning) {
+	t.warn(warnings)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, w := range warnings {
-		if t.warned == nil {
-			t.warned = make(map[tasks.Class]int)
-		}
-		t.warned[w.Class]++
-	}
 	if res.Status == tasks.Enqueued {
 		t.enqueued++
 		if res.Replaced {
@@ -68,6 +63,17 @@ func (t *tally) result(batch string, res tasks.Result, warnings []tasks.Warning)
 		t.standing = make(map[standing]int)
 	}
 	t.standing[key]++
+}
+
+func (t *tally) warn(warnings []tasks.Warning) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, w := range warnings {
+		if t.warned == nil {
+			t.warned = make(map[tasks.Class]int)
+		}
+		t.warned[w.Class]++
+	}
 }
 
 func (t *tally) refuse(expired bool) {

@@ -40,6 +40,7 @@ func (e *enqueuing) run(parent context.Context, source rowSource) (complete bool
 	defer stop(nil)
 	go e.watchMemory(ctx, stop)
 
+	defer e.sayStopping(parent)()
 	jobs := make(chan job, writers*lotSize)
 	read := make(chan error, 1)
 	var priority tasks.Priority // set before the first job is sent, read by those who receive one
@@ -70,6 +71,25 @@ func (e *enqueuing) run(parent context.Context, source rowSource) (complete bool
 	}
 	return err == nil && !left, nil
 }
+
+// sayStopping says after a moment that an interruption was understood. It returns what is to be called when the run is over.
+func (e *enqueuing) sayStopping(ctx context.Context) (over func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-done:
+		case <-time.After(sayAfter):
+			e.console.say("interrupted: finishing what is on its way, for a few seconds; Ctrl-C again ends at once, without the counts")
+		}
+	})
+	return func() {
+		stop()
+		close(done)
+	}
+}
+
+// sayAfter is how long an interruption may take without a word.
+const sayAfter = 300 * time.Millisecond
 
 // nextLot waits for a row and takes with it those that are there already: rows that come slowly are not to wait for others. It is
 // empty once there are no more, or the run is over.
@@ -182,7 +202,7 @@ func (e *enqueuing) check(item input.Item, opt tasks.RowOptions) (tasks.Recall, 
 	}
 	r, warnings, refused := item.Row.Recall(opt)
 	if refused != nil {
-		e.refuse(item, sayFieldError(refused), refused.IsExpired())
+		e.refuse(item, sayRow(item, refused), refused.IsExpired())
 		return r, nil, false
 	}
 	return r, warnings, true
@@ -226,6 +246,19 @@ func (e *enqueuing) write(ctx context.Context, lot []job, priority tasks.Priorit
 	}
 }
 
+// stopWithin is how long an interruption waits for what is on its way.
+const stopWithin = 3 * time.Second
+
+// onItsWay is a context for what is finished also after an interruption, so that the counts are true, if Redis answers soon.
+func onItsWay(ctx context.Context) (context.Context, context.CancelFunc) {
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+	stop := context.AfterFunc(ctx, func() {
+		sleep(call, stopWithin)
+		cancel()
+	})
+	return call, func() { stop(); cancel() }
+}
+
 // attempt enqueues a lot, says what became of its rows, and returns those that an error kept from their queue.
 func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Priority) (left []job) {
 	opts := []tasks.EnqueueOption{tasks.WithPriority(priority), tasks.Checked()}
@@ -236,15 +269,14 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 	for i, j := range lot {
 		recalls[i] = j.recall
 	}
-	// What has been started is finished also after an interruption, so that the counts are true.
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+	call, cancel := onItsWay(ctx)
 	defer cancel()
 	for i, done := range e.batch.EnqueueAll(call, recalls, opts...) {
 		j := lot[i]
 		var refused *tasks.FieldError
 		switch {
 		case errors.As(done.Err, &refused):
-			e.refuse(j.item, sayFieldError(refused), false)
+			e.refuse(j.item, sayRow(j.item, refused), false)
 		case done.Err != nil:
 			// What this try has written, its answer lost, is known as ours by its number.
 			j.recall.Seq, j.err = done.Result.Seq, done.Err
@@ -262,7 +294,8 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 // settled counts a row that Redis has answered.
 func (e *enqueuing) settled(j job, res tasks.Result) {
 	if res.Status == tasks.Expired {
-		e.refuse(j.item, e.sayExpired(j.recall, res), true)
+		e.tally.warn(j.warnings)
+		e.refuse(j.item, e.sayExpired(j.item, j.recall, res), true)
 		return
 	}
 	lane := j.recall.Provider + ":" + res.App
@@ -280,16 +313,31 @@ func (e *enqueuing) judge(ctx context.Context, err error) (trouble, error) {
 	switch what {
 	case lasting:
 		return what, failure(fmt.Errorf("%s: %s", e.where, words))
-	case passing:
-		since, first := e.outage.began(e.p.now())
-		if first {
-			e.console.say("%s: %s; waiting up to %s for it", e.where, words, shortTime(e.p.patience))
-		}
-		if e.p.now().Sub(since) >= e.p.patience {
-			return what, failure(fmt.Errorf("%s: %s; gave up after %s", e.where, words, shortTime(e.p.patience)))
-		}
+	case away, refusing:
+		return what, e.outlast(ctx, what, words)
 	}
 	return what, nil
+}
+
+// outlast waits until a Redis that is away answers again, or lets one that refuses be tried for a while. Its error ends the run.
+func (e *enqueuing) outlast(ctx context.Context, what trouble, words string) error {
+	since, first := e.outage.began(e.p.now())
+	if first {
+		e.console.say("%s: %s; waiting up to %s for it", e.where, words, shortTime(e.p.patience))
+	}
+	for ctx.Err() == nil {
+		if what == away && tryPing(ctx, e.rdb) == nil {
+			return nil
+		}
+		if e.p.now().Sub(since) >= e.p.patience {
+			return failure(fmt.Errorf("%s: %s; gave up after %s", e.where, words, shortTime(e.p.patience)))
+		}
+		if what == refusing {
+			return nil
+		}
+		sleep(ctx, pingEvery)
+	}
+	return nil
 }
 
 // fail counts rows that the end of the run has kept from their queues.
@@ -308,10 +356,10 @@ func (e *enqueuing) failEach(lot []job) {
 }
 
 // sayExpired asks again for the reason, which a Result does not have.
-func (e *enqueuing) sayExpired(r tasks.Recall, res tasks.Result) string {
+func (e *enqueuing) sayExpired(item input.Item, r tasks.Recall, res tasks.Result) string {
 	_, refused := tasks.Resolve(r, e.published, e.p.now(), e.set.allowUnserved)
 	if refused.IsExpired() {
-		return sayFieldError(refused)
+		return sayRow(item, refused)
 	}
 	return fmt.Sprintf("its window closed at %s", res.RecallBy.UTC().Format(time.RFC3339))
 }

@@ -123,7 +123,7 @@ func TestReaders(t *testing.T) {
 func TestUnknownColumnsAreNamedOnce(t *testing.T) {
 	t.Parallel()
 	_, warnings := read(t, "export.csv", "message_id,colour,shape,\nA1,red,round,\nB2,blue,square,\n", Options{})
-	want := []string{`export.csv: ignored 2 columns that recallq does not know: "colour", "shape"`}
+	want := []string{`export.csv: ignored 2 columns that recallq does not use: "colour", "shape"`}
 	if diff := cmp.Diff(want, warnings); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
@@ -354,6 +354,18 @@ func TestTextInAQuotedCellIsNoRow(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What the person said goes before what a column's name means by itself.
+func TestColumnsGoBeforeAliases(t *testing.T) {
+	t.Parallel()
+	rows, warnings := read(t, "a.csv", "msg_id,vendor_msgid\n7,A1\n", Options{Columns: map[string]string{"vendor_msgid": "message_id"}})
+	if diff := cmp.Diff([]string{`2 message_id="A1"`}, rows); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{`a.csv: ignored 1 column that recallq does not use: "msg_id"`}, warnings); diff != "" {
+		t.Error(diff)
 	}
 }
 

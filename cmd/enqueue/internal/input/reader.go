@@ -199,7 +199,7 @@ func (r *Reader) readHeader(hint []byte) error {
 		return err
 	}
 	if len(ignored) > 0 {
-		r.opt.Warn(r.name + ": ignored " + plural(len(ignored), "column") + " that recallq does not know: " + listNames(ignored))
+		r.opt.Warn(r.name + ": ignored " + plural(len(ignored), "column") + " that recallq does not use: " + listNames(ignored))
 	}
 	return nil
 }
@@ -215,10 +215,11 @@ func (r *Reader) skipLine() error {
 
 func (r *Reader) setColumns(names []string) (ignored []string, err error) {
 	seen := make(map[string]string, len(names))
+	mapped := r.mapped(names)
 	for _, name := range names {
 		field, known := r.opt.field(name)
-		if !known {
-			field = ""
+		if !known || mapped[field] != "" && mapped[field] != name {
+			field = "" // unknown, or the person said which other column it is
 		}
 		key := field
 		if key == "" {
@@ -245,6 +246,17 @@ func (r *Reader) setColumns(names []string) (ignored []string, err error) {
 		return nil, fmt.Errorf("no column holds message_id; it has %s; say which one with --columns message_id=NAME", listNames(names))
 	}
 	return ignored, nil
+}
+
+// mapped are the fields of which the person said in which column they are, if that is there.
+func (r *Reader) mapped(names []string) map[string]string {
+	list := make(map[string]string)
+	for theirs, field := range r.opt.Columns {
+		if slices.Contains(names, theirs) {
+			list[field] = theirs
+		}
+	}
+	return list
 }
 
 func (r *Reader) readRecord() (Item, error) {
