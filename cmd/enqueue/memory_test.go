@@ -151,7 +151,7 @@ func TestMemoryOfARecall(t *testing.T) {
 
 func TestBytesOf(t *testing.T) {
 	t.Parallel()
-	for n, want := range map[int64]string{0: "0.0 KiB", 774: "0.8 KiB", 10 << 10: "10 KiB", 841 << 20: "841 MiB", 1300 << 20: "1.3 GiB", 3 << 40: "3.0 TiB"} {
+	for n, want := range map[int64]string{0: "0.0 KiB", 774: "0.8 KiB", 10 << 10: "10.0 KiB", 841 << 20: "841 MiB", 1300 << 20: "1.3 GiB", 3 << 40: "3.0 TiB"} {
 		if got := bytesOf(n); got != want {
 			t.Errorf("bytesOf(%d) = %q, want %q", n, got, want)
 		}
