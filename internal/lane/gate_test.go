@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -540,5 +541,60 @@ func TestTheNextProbeIsAnotherRecall(t *testing.T) {
 	}
 	if p := w.goes(a, Ask{Task: "healthy"}); !p.Probe { // it came round: there was no other
 		t.Fatal("the call is no probe")
+	}
+}
+
+// RongCloud says 1008 also when broadcasting is not enabled: only the time tells.
+func TestTooManyCallsForADayAndNothingElseCountsAsRefused(t *testing.T) {
+	t.Parallel()
+	broadcast := &providers.Fault{Kind: providers.Throttled, Code: "1008", Message: "too frequent"}
+	w := newWorld(t)
+	a, b := w.process("a"), w.process("b")
+	call := func(after time.Duration, f *providers.Fault) Change {
+		t.Helper()
+		w.pass(after)
+		return w.settle(a, w.goes(a, Ask{}), f)
+	}
+	for _, other := range []*providers.Fault{noFault, unknown, away} {
+		for range 2 {
+			call(12*time.Hour-time.Minute, broadcast)
+		}
+		call(time.Hour, other) // an answer of another kind: the day begins anew
+	}
+	for range 4 {
+		call(8*time.Hour-time.Second, tooFast) // another code means what it says
+	}
+	for range 4 {
+		if c := call(7*time.Hour+59*time.Minute, broadcast); c.Reason != "throttled" {
+			t.Fatalf("change %+v within the day", c)
+		}
+	}
+	c := call(10*time.Minute, broadcast)
+	if c.Kind != "closed" || c.Reason != "credentials" {
+		t.Fatalf("change %+v after a day, want closed for credentials", c)
+	}
+	if h, err := a.Hold(t.Context()); err != nil || h.Reason != "credentials" || !strings.Contains(h.Says, "1008") || !strings.Contains(h.Says, "enabled") {
+		t.Errorf("the hold is %+v, %v", h, err)
+	}
+	for _, wait := range []time.Duration{30, 60} {
+		w.waits(b, Ask{}, "credentials", wait*time.Second)
+		w.pass(wait * time.Second)
+		probe := w.goes(b, Ask{})
+		if c := w.settle(b, probe, broadcast); !probe.Probe || c.Kind != "" {
+			t.Fatalf("probe %t, change %+v", probe.Probe, c)
+		}
+	}
+	other := w.process("c")
+	other.Change("f2", nil)
+	w.settle(other, w.goes(other, Ask{}), broadcast) // other credentials have a day of their own
+	if h, err := other.Hold(t.Context()); err != nil || h.Reason != "" {
+		t.Errorf("the hold is %+v, %v", h, err)
+	}
+	w.pass(10 * time.Minute)
+	if c := w.settle(b, w.goes(b, Ask{}), noFault); c.Kind != "opened" {
+		t.Errorf("change %+v, want opened", c)
+	}
+	if c := call(time.Hour, broadcast); c.Reason != "throttled" {
+		t.Errorf("change %+v after a success", c)
 	}
 }

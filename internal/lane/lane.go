@@ -55,7 +55,9 @@ const (
 	// startWithin is how soon after it was let through a call has to start. A process that was paused in between asks again:
 	// its slot may have been given to another.
 	startWithin = time.Second
-	recheck     = 5 * time.Second // how often a closed lane is looked at, should the wake-up be lost
+	// throttledDay is how long RongCloud's 1008, which it also gives when broadcasting is not enabled, may be the only answer.
+	throttledDay = 24 * time.Hour
+	recheck      = 5 * time.Second // how often a closed lane is looked at, should the wake-up be lost
 )
 
 // ErrStopping is returned to those who wait at a lane when the worker stops.
@@ -299,10 +301,13 @@ func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error
 	args := []any{
 		p.ID, string(s.Class), p.Fingerprint, flag(s.Written), flag(p.limited), millis(p.Began),
 		wait.First.Milliseconds(), wait.Max.Milliseconds(), flag(s.Lane.Exact), string(s.Class), providers.Line(s.Says, providers.MaxMessage),
-		s.Lane.After, flag(s.Lane.Close == retry.Open), p.task,
+		s.Lane.After, flag(s.Lane.Close == retry.Open), p.task, 0,
 	}
 	if s.Lane.HoldReason != "" {
 		args[9] = string(s.Lane.HoldReason)
+	}
+	if s.Lane.NextSlot {
+		args[14] = throttledDay.Milliseconds()
 	}
 	reply, err := settleScript.Run(ctx, l.rdb, l.keys[:3], args...).Slice()
 	if err != nil {

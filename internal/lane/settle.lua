@@ -9,6 +9,8 @@
 -- ARGV[10] reason (throttled, credentials, misconfigured, unavailable)   ARGV[11] the vendor's words, for people
 -- ARGV[12] unavailable answers in a row that hold the lane   ARGV[13] "1": leave the lane open (refused, but others succeed)
 -- ARGV[14] id of the recall's task: the next probe should be another one
+-- ARGV[15] "too many calls" that may as well mean "not allowed at all": after so many ms without any other answer it counts as
+-- refused for credentials; 0: it is what it says
 --
 -- Returns {change, until, now, reason, since}; change is "", closed or opened.
 local t = redis.call('TIME')
@@ -24,6 +26,18 @@ if ARGV[5] == '1' then
   else
     redis.call('ZREM', KEYS[3], ARGV[1])
   end
+end
+
+local reason, says = ARGV[10], ARGV[11]
+local only = 'only_throttled:' .. fp -- since when there was no other answer
+if class == 'throttled' and tonumber(ARGV[15]) > 0 then
+  redis.call('HSETNX', KEYS[1], only, now)
+  if now - tonumber(redis.call('HGET', KEYS[1], only)) >= tonumber(ARGV[15]) then
+    class, reason, says = 'refused', 'credentials', says .. '; no other answer for a day: it may not be enabled for the account'
+    first = math.max(first, 30000) -- as with other refusals
+  end
+elseif class ~= 'throttled' and class ~= 'unmade' then
+  redis.call('HDEL', KEYS[1], only)
 end
 
 local function step(n)
@@ -102,7 +116,7 @@ if class == 'unavailable' then
   end
   local bad = redis.call('HINCRBY', KEYS[1], 'bad', 1)
   if bad < tonumber(ARGV[12]) then return {'', 0, now, '', 0} end
-  local hold = {reason = ARGV[10], says = ARGV[11], since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
+  local hold = {reason = reason, says = says, since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
   put('hold:any', hold)
   redis.call('HSET', KEYS[1], 'allow:' .. fp, 1)
   return {'closed', hold.next, now, hold.reason, now}
@@ -120,12 +134,12 @@ if class == 'refused' then
       mine.n = mine.n + 1
       mine.step = step(mine.n)
       mine.next = now + mine.step
-      mine.reason, mine.says = ARGV[10], ARGV[11]
+      mine.reason, mine.says = reason, says
       put('hold:' .. fp, mine)
     end
     return {'', mine.next, now, mine.reason, mine.since}
   end
-  local hold = {reason = ARGV[10], says = ARGV[11], since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
+  local hold = {reason = reason, says = says, since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
   put('hold:' .. fp, hold)
   redis.call('HSET', KEYS[1], 'allow:' .. fp, 1)
   redis.call('HDEL', KEYS[1], 'bad')

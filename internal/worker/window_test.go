@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,4 +198,68 @@ func quiet(b *bench) {
 		calm++
 		return calm > 3
 	})
+}
+
+// RongCloud has not enabled broadcasting for the account and says 1008 for days. After a day the lane is held for credentials, so
+// that somebody is told; nothing is lost by it, and no call more is made than the limits give.
+func TestRongCloudsThrottlingThatLastsForADayIsTold(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 11, 20, 2, 0, 0, 0, time.UTC)
+	mr := miniredis.RunT(t)
+	mr.SetTime(start)
+	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	const id = "0000-0000-0000-0001"
+	b := newBench(t, providers.RongCloud, rdb)
+	b.lane.Limits, b.lane.Window, b.vendor.wire = b.lane.Spec.Limits, 80*time.Hour, true
+	b.vendor.answers(id, slices.Repeat([]*providers.Fault{{Kind: providers.Throttled, Code: "1008", Message: "too frequent"}}, 7)...)
+	w := New(Options{Redis: rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b)})
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	producer := tasks.NewProducer(rdb, tasks.WithClock(func() time.Time { return start }))
+	if _, err := producer.Enqueue(t.Context(), tasks.Recall{Provider: "rongcloud", App: "app", From: "service", SentAt: start, MessageID: id}); err != nil {
+		t.Fatal(err)
+	}
+	inspector := asynq.NewInspectorFromRedisClient(rdb)
+	const step = 10 * time.Minute
+	held, perDay := time.Duration(0), map[string]int{}
+	for at := step; at <= 60*time.Hour; at += step {
+		before := b.vendor.count(id)
+		mr.SetTime(start.Add(at))
+		// asynq's retries run on the machine's clock, which stands still here.
+		if _, err := inspector.RunAllRetryTasks("rongcloud:app"); err != nil {
+			t.Fatal(err)
+		}
+		w.stations[0].lane.Wake()
+		for _, srv := range w.stations[0].servers {
+			srv.dequeuer.Wake()
+		}
+		quiet(b)
+		perDay[start.Add(at).In(providers.Shanghai()).Format(time.DateOnly)] += b.vendor.count(id) - before
+		if err := w.Publish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if held == 0 && w.stations[0].hold.Load().Reason == "credentials" {
+			held = at
+		}
+	}
+	if held < 24*time.Hour || held > 48*time.Hour {
+		t.Errorf("held for credentials after %v", held)
+	}
+	for date, n := range perDay {
+		if n > 3 {
+			t.Errorf("%d calls on %s", n, date)
+		}
+	}
+	if e := b.outcomes(1)[id]; e["outcome"] != tasks.Recalled {
+		t.Errorf("ended as %v, with the calls %v", e, perDay)
+	}
+	if r := w.stations[0].hold.Load().Reason; r != "" {
+		t.Errorf("still held: %s", r)
+	}
+	if n := strings.Count(b.logged(), `"reason":"credentials"`); n != 2 { // closed, and open again
+		t.Errorf("%d lines on the hold:\n%s", n, b.logged())
+	}
 }
