@@ -138,7 +138,11 @@ func laneNotices(name string, lane tasks.Lane, published bool, now time.Time) []
 func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error {
 	e.console.done()
 	code := e.tally.code()
-	if err := e.settle(ctx, complete); err != nil && runErr == nil {
+	within := answerWithin
+	if runErr != nil {
+		within = stopWithin // Redis is away, most likely
+	}
+	if err := e.settle(ctx, complete, within); err != nil && runErr == nil {
 		runErr = err
 	}
 	if err := e.refusals.close(); err != nil {
@@ -160,8 +164,8 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 }
 
 // settle has the batch count what is not counted yet, and says which inputs were read to their ends.
-func (e *enqueuing) settle(ctx context.Context, complete bool) error {
-	call, cancel := onItsWay(ctx)
+func (e *enqueuing) settle(ctx context.Context, complete bool, within time.Duration) error {
+	call, cancel := onItsWay(ctx, within)
 	defer cancel()
 	var err error
 	if complete {

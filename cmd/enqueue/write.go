@@ -249,9 +249,9 @@ func (e *enqueuing) write(ctx context.Context, lot []job, priority tasks.Priorit
 // stopWithin is how long an interruption waits for what is on its way.
 const stopWithin = 3 * time.Second
 
-// onItsWay is a context for what is finished also after an interruption, so that the counts are true, if Redis answers soon.
-func onItsWay(ctx context.Context) (context.Context, context.CancelFunc) {
-	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerWithin)
+// onItsWay is a context, for at most so long, for what is finished also after an interruption, so that the counts are true, if Redis answers soon.
+func onItsWay(ctx context.Context, within time.Duration) (context.Context, context.CancelFunc) {
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	stop := context.AfterFunc(ctx, func() {
 		sleep(call, stopWithin)
 		cancel()
@@ -269,7 +269,7 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 	for i, j := range lot {
 		recalls[i] = j.recall
 	}
-	call, cancel := onItsWay(ctx)
+	call, cancel := onItsWay(ctx, answerWithin)
 	defer cancel()
 	for i, done := range e.batch.EnqueueAll(call, recalls, opts...) {
 		j := lot[i]
