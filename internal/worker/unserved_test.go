@@ -20,7 +20,8 @@ import (
 	"github.com/recallq/recallq/tasks"
 )
 
-// left is a lane that was served until somebody took it out of the configuration, and two workers of another lane.
+// left is a lane that was served until somebody took it out of the configuration, and two workers of another lane. They are
+// not started: the tests sweep.
 type left struct {
 	*bench
 	workers []*Worker
@@ -31,12 +32,9 @@ func newLeft(t *testing.T, rdb *redis.Client) *left {
 	l := &left{bench: newBench(t, providers.Jiguang, rdb)}
 	l.lane.App = "other"
 	for i := range 2 {
-		w := New(Options{Redis: rdb, Lanes: []Lane{l.lane}, Instance: fmt.Sprint("w", i), Metrics: metrics.New(), Log: zerolog.New(l)})
-		if err := w.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(w.Stop)
-		l.workers = append(l.workers, w)
+		l.workers = append(l.workers, New(Options{
+			Redis: rdb, Lanes: []Lane{l.lane}, Instance: fmt.Sprint("w", i), Metrics: metrics.New(), Log: zerolog.New(l),
+		}))
 	}
 	l.seen(time.Now().Add(-tasks.SeenWithin - time.Second))
 	return l
@@ -210,11 +208,6 @@ func TestALaneWithoutAWorkerIsLookedAtWhenAWindowCloses(t *testing.T) {
 	pass := func(d time.Duration) {
 		at = at.Add(d)
 		mr.SetTime(at)
-		for _, w := range l.workers {
-			if err := w.Publish(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
 		l.sweep()
 	}
 	for range 3 {
@@ -349,4 +342,49 @@ func TestARecallThatIsNotToEndAfterAllWaitsForItsLane(t *testing.T) {
 	if e := l.outcomes(1)["1"]; e["outcome"] != tasks.Recalled || e["attempts"] != "1" {
 		t.Errorf("ended as %v", e)
 	}
+}
+
+// Two workers have found the same recalls, the second while the first is still ending them.
+func TestTwoWorkersEndTheSameRecallsOnce(t *testing.T) {
+	t.Parallel()
+	eachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		l := newLeft(t, rdb)
+		const n = 100
+		var ids []string
+		for i := range n {
+			ids = append(ids, fmt.Sprint(i))
+		}
+		l.batch("b", ids...)
+		if err := ledger.New(rdb).Cancel(t.Context(), "b", "ops", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range l.workers {
+			if err := w.findUnserved(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			found, err := w.unserved["jiguang:app"].handler.dequeuer.SweepUnserved(t.Context(), []string{"b"})
+			if found != n || err != nil {
+				t.Fatalf("found %d, %v", found, err)
+			}
+			rdb.HDel(t.Context(), "recallq:lane:{jiguang:app}", "sweep:jiguang:app") // the next turn to look
+		}
+		var wg sync.WaitGroup
+		for _, w := range l.workers {
+			wg.Go(func() {
+				if err := w.endFound(t.Context(), w.unserved["jiguang:app"]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if entries := rdb.XLen(t.Context(), ledger.OutcomesKey).Val(); entries != n {
+			t.Errorf("%d entries of %d outcomes", entries, n)
+		}
+		if b := l.standing("b"); b.Outcomes[tasks.Cancelled] != n || b.Open != 0 {
+			t.Errorf("the batch stands at %+v", b)
+		}
+		if archived := l.open("jiguang:app", "archived"); len(archived) != n {
+			t.Errorf("%d archived", len(archived))
+		}
+	})
 }
