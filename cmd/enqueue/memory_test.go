@@ -55,7 +55,7 @@ func TestNearlyFullRedisIsRefused(t *testing.T) {
 	if code := s.exit(); code != exitFailure {
 		t.Errorf("exit code %d", code)
 	}
-	if !s.says(" of its 20 MiB, more than 80 %; free memory, raise maxmemory, or add --yes\n")() {
+	if !s.says(" of its 20.0 MiB, more than 80 %; free memory, raise maxmemory, or add --yes\n")() {
 		t.Errorf("said: %q", s.stderr.String())
 	}
 	if n := s.rdb.Exists(ctx, tasks.BatchKey("b"), "asynq:{engagelab:abroad}:pending").Val(); n != 0 {
