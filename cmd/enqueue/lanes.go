@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"github.com/rivo/uniseg"
 	"github.com/spf13/cobra"
@@ -34,14 +33,14 @@ func (p *program) lanesCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rdb, err := p.connect(cmd.Context())
+			b, err := p.openBook(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer rdb.Close()
-			views, now, err := readLanes(cmd.Context(), rdb)
+			defer b.close()
+			views, now, err := readLanes(cmd.Context(), b.rdb, p.now)
 			if err != nil {
-				return failure(err)
+				return b.failure(err)
 			}
 			if asJSON {
 				return p.lanesJSON(views, now)
@@ -59,8 +58,8 @@ type laneStanding struct {
 }
 
 // readLanes reads every published lane, by Redis's clock.
-func readLanes(ctx context.Context, rdb redis.UniversalClient) ([]laneStanding, time.Time, error) {
-	now, err := rdb.Time(ctx).Result()
+func readLanes(ctx context.Context, rdb redis.UniversalClient, ours func() time.Time) ([]laneStanding, time.Time, error) {
+	now, err := clockOf(ctx, rdb, ours)
 	if err != nil {
 		return nil, now, err
 	}
@@ -68,7 +67,7 @@ func readLanes(ctx context.Context, rdb redis.UniversalClient) ([]laneStanding, 
 	if err != nil || len(lanes) == 0 {
 		return nil, now, err
 	}
-	servers, err := asynq.NewInspectorFromRedisClient(rdb).Servers()
+	servers, err := readServers(ctx, rdb, now)
 	if err != nil {
 		return nil, now, err
 	}
@@ -78,26 +77,9 @@ func readLanes(ctx context.Context, rdb redis.UniversalClient) ([]laneStanding, 
 		if err != nil {
 			return nil, now, err
 		}
-		views[i] = laneStanding{viewOf(l, status, now), workersOf(servers, status)}
+		views[i] = laneStanding{viewOf(l, status, now), servers.on(status.Urgent.Name, status.Bulk.Name)}
 	}
 	return views, now, nil
-}
-
-// workersOf counts processes: each has two asynq servers a lane.
-func workersOf(servers []*asynq.ServerInfo, s lane.Status) int {
-	type process struct {
-		host string
-		pid  int
-	}
-	serving := make(map[process]bool)
-	for _, srv := range servers {
-		_, urgent := srv.Queues[s.Urgent.Name]
-		_, bulk := srv.Queues[s.Bulk.Name]
-		if urgent || bulk {
-			serving[process{srv.Host, srv.PID}] = true
-		}
-	}
-	return len(serving)
 }
 
 // The states of a lane. The first that fits is shown.
@@ -178,7 +160,7 @@ const (
 // labelled writes one named line, wrapped at the page's width.
 func labelled(w io.Writer, label, text string) {
 	head := fmt.Sprintf("  %-*s", labelWidth-2, label)
-	for _, line := range wrap(text, pageWidth-labelWidth) {
+	for _, line := range wrap(shown(text), pageWidth-labelWidth) {
 		fmt.Fprintln(w, strings.TrimRight(head+line, " "))
 		head = strings.Repeat(" ", labelWidth)
 	}
@@ -206,7 +188,7 @@ func wrap(text string, width int) []string {
 
 func (v laneStanding) write(w io.Writer, now time.Time) {
 	state := v.state(now)
-	fmt.Fprintf(w, "%s: %s\n", v.name(), v.sayState(state, now))
+	fmt.Fprintf(w, "%s: %s\n", v.name(), shown(v.sayState(state, now)))
 	if state == stateHeld {
 		labelled(w, "because", heldWords[v.Hold.Reason])
 		if v.Hold.Says != "" {

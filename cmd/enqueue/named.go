@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -89,7 +90,10 @@ func says(err error) string {
 	if reply, is := errors.AsType[redis.Error](err); is {
 		return "Redis refuses: " + shown(reply.Error())
 	}
-	return shown(words)
+	if _, is := errors.AsType[net.Error](err); is || strings.Contains(words, "redis:") {
+		return shown(words)
+	}
+	return shown(err.Error()) // what was read makes no sense
 }
 
 var refusedCommand = regexp.MustCompile(`NOPERM .*to run the '([^']+)' command`)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -68,28 +69,28 @@ func (p *program) switchLane(ctx context.Context, pause bool, provider, app stri
 	if _, known := providers.Lookup(provider); !known {
 		return fmt.Errorf("--provider %q: use one of %s", provider, strings.Join(providers.Names(), ", "))
 	}
-	rdb, err := p.connect(ctx)
+	b, err := p.openBook(ctx)
 	if err != nil {
 		return err
 	}
-	defer rdb.Close()
-	lanes, err := tasks.Lanes(ctx, rdb)
+	defer b.close()
+	lanes, err := tasks.Lanes(ctx, b.rdb)
 	if err != nil {
-		return failure(err)
+		return b.failure(err)
 	}
 	l, err := findLane(lanes, provider, app)
 	if err != nil {
 		return err
 	}
-	s, err := switchQueues(ctx, rdb, l, pause)
+	s, err := switchQueues(ctx, b.rdb, l, pause, p.now)
 	if err != nil {
-		return failure(err)
+		return b.failure(err)
 	}
 	if asJSON {
 		return json.NewEncoder(p.stdout).Encode(s)
 	}
 	for _, line := range s.words() {
-		fmt.Fprintln(p.stdout, line)
+		fmt.Fprintln(p.stdout, shown(line))
 	}
 	return nil
 }
@@ -111,14 +112,14 @@ func findLane(lanes []tasks.Lane, provider, app string) (tasks.Lane, error) {
 	}
 	known := "no worker has ever published one"
 	if len(names) > 0 {
-		known = "the lanes are " + strings.Join(names, ", ")
+		known = "the lanes are " + shown(strings.Join(names, ", "))
 	}
 	return tasks.Lane{}, fmt.Errorf("there is no lane %s:%s; %s", provider, app, known)
 }
 
-func switchQueues(ctx context.Context, rdb redis.UniversalClient, l tasks.Lane, pause bool) (switched, error) {
+func switchQueues(ctx context.Context, rdb redis.UniversalClient, l tasks.Lane, pause bool, ours func() time.Time) (switched, error) {
 	s := switched{Lane: l.Name(), Paused: pause, Changed: []string{}}
-	now, err := rdb.Time(ctx).Result()
+	now, err := clockOf(ctx, rdb, ours)
 	if err != nil {
 		return s, err
 	}

@@ -11,7 +11,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
@@ -53,8 +52,16 @@ type standingOf struct {
 	refusals int
 }
 
-// stateGone is the state of a recall whose task is no longer kept.
-const stateGone = "gone"
+// The states of a recall that are spoken of: asynq's, and that of one whose task is no longer kept.
+const (
+	statePending   = "pending"
+	stateActive    = "active"
+	stateScheduled = "scheduled"
+	stateRetry     = "retry"
+	stateArchived  = "archived"
+	stateCompleted = "completed"
+	stateGone      = "gone"
+)
 
 func (p *program) statusCommand() *cobra.Command {
 	var r tasks.Recall
@@ -91,14 +98,14 @@ func (p *program) status(ctx context.Context, r tasks.Recall, word string) error
 	if err := checkStatus(r, word); err != nil {
 		return err
 	}
-	rdb, err := p.connect(ctx)
+	b, err := p.openBook(ctx)
 	if err != nil {
 		return err
 	}
-	defer rdb.Close()
-	lanes, err := tasks.Lanes(ctx, rdb)
+	defer b.close()
+	lanes, err := tasks.Lanes(ctx, b.rdb)
 	if err != nil {
-		return failure(err)
+		return b.failure(err)
 	}
 	id := word
 	if r.Provider != "" {
@@ -108,17 +115,19 @@ func (p *program) status(ctx context.Context, r tasks.Recall, word string) error
 		}
 		id = r.ID()
 	}
-	s, err := find(ctx, rdb, id)
-	if err == nil {
-		err = s.lookAtLane(ctx, rdb, lanes)
+	s, err := find(ctx, b.rdb, id)
+	if err == nil && s != nil {
+		err = s.lookAtLane(ctx, b.rdb, lanes, p.now)
 	}
-	if err != nil {
-		return failure(err)
-	}
-	if asJSON {
+	switch {
+	case err != nil:
+		return b.failure(err)
+	case s == nil:
+		return failure(fmt.Errorf("%s: no such recall; it was never enqueued, or ended so long ago that it is forgotten", id))
+	case asJSON:
 		return json.NewEncoder(p.stdout).Encode(s)
 	}
-	return p.statusTable(ctx, rdb, s)
+	return p.statusTable(ctx, b, s)
 }
 
 func checkStatus(r tasks.Recall, word string) error {
@@ -160,29 +169,18 @@ func onlyApp(r tasks.Recall, lanes []tasks.Lane) (string, error) {
 	case 1:
 		return apps[0], nil
 	}
-	return "", fmt.Errorf("--app is missing, and %s has several: %s", r.Provider, strings.Join(apps, ", "))
+	return "", fmt.Errorf("--app is missing, and %s has several: %s", r.Provider, shown(strings.Join(apps, ", ")))
 }
 
-// find looks a task up in all queues of its provider, then among the failures that batches keep.
+// find looks a task up in all queues of its provider, then among the failures that batches keep. It is nil if nothing is known
+// of it.
 func find(ctx context.Context, rdb redis.UniversalClient, id string) (*standingOf, error) {
-	inspector := asynq.NewInspectorFromRedisClient(rdb)
-	queues, err := inspector.Queues()
+	task, err := findTask(ctx, rdb, id)
 	if err != nil {
 		return nil, err
 	}
-	for _, queue := range queues {
-		provider, _, _, ours := tasks.ParseQueue(queue)
-		if !ours || !strings.HasPrefix(id, provider+"_") {
-			continue
-		}
-		info, err := inspector.GetTaskInfo(queue, id)
-		if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return describe(ctx, rdb, info)
+	if task != nil {
+		return describe(ctx, rdb, task)
 	}
 	batches, err := rdb.ZRevRange(ctx, tasks.BatchesKey, 0, -1).Result()
 	if err != nil {
@@ -193,7 +191,7 @@ func find(ctx context.Context, rdb redis.UniversalClient, id string) (*standingO
 			return describeFailure(f), err
 		}
 	}
-	return nil, fmt.Errorf("%s: no such recall; it was never enqueued, or ended so long ago that it is forgotten", id)
+	return nil, nil
 }
 
 func standingOfRecall(id string, r tasks.Recall) *standingOf {
@@ -207,28 +205,26 @@ func (s *standingOf) end(o tasks.Outcome) {
 	s.Outcome, s.Code, s.Attempts, s.FinishedAt = o.Outcome, o.Code, o.Attempts, stamp(o.FinishedAt)
 }
 
-func describe(ctx context.Context, rdb redis.UniversalClient, info *asynq.TaskInfo) (*standingOf, error) {
-	state, err := ledger.New(rdb).Look(ctx, ledger.Task{Queue: info.Queue, ID: info.ID})
+func describe(ctx context.Context, rdb redis.UniversalClient, task *seenTask) (*standingOf, error) {
+	state, err := ledger.New(rdb).Look(ctx, ledger.Task{Queue: task.queue, ID: task.id})
 	if err != nil {
 		return nil, err
 	}
-	state = state.WithMarks(info.Headers)
+	state = state.WithMarks(task.message.headers)
 	// What cannot be read of a payload stays empty: its recall ends as rejected, which the outcome says.
-	r, _ := tasks.Decode(info.Payload)
+	r, _ := tasks.Decode(task.message.payload)
 	if r.Provider == "" {
-		r.Provider, r.App, _, _ = tasks.ParseQueue(info.Queue)
+		r.Provider, r.App, _, _ = tasks.ParseQueue(task.queue)
 	}
-	s := standingOfRecall(info.ID, r)
-	s.Queue, s.State, s.Error, s.Attempts = info.Queue, info.State.String(), state.Error, state.Attempts
+	s := standingOfRecall(task.id, r)
+	s.Queue, s.State, s.Error, s.Attempts = task.queue, task.state, state.Error, state.Attempts
 	s.maybe, s.refusals = state.Maybe, state.Refusals
-	if info.State == asynq.TaskStateRetry || info.State == asynq.TaskStateScheduled {
-		s.next, s.NextTry = info.NextProcessAt, stamp(info.NextProcessAt)
-	}
+	s.next, s.NextTry = task.next, stamp(task.next)
 	if state.Outcome != nil {
 		s.end(*state.Outcome)
 	}
 	if s.Error == "" && !tasks.Succeeded(s.Outcome) {
-		s.Error = providers.Line(info.LastErr, providers.MaxMessage)
+		s.Error = providers.Line(task.message.lastError, providers.MaxMessage)
 	}
 	return s, nil
 }
@@ -242,16 +238,16 @@ func describeFailure(f tasks.Failure) *standingOf {
 
 // open reports whether the recall has not ended.
 func (s *standingOf) open() bool {
-	return s.Outcome == "" && s.State != "archived" && s.State != "completed"
+	return s.Outcome == "" && s.State != stateArchived && s.State != stateCompleted
 }
 
 // lookAtLane finds what keeps an open recall's lane from making calls.
-func (s *standingOf) lookAtLane(ctx context.Context, rdb redis.UniversalClient, lanes []tasks.Lane) error {
+func (s *standingOf) lookAtLane(ctx context.Context, rdb redis.UniversalClient, lanes []tasks.Lane, ours func() time.Time) error {
 	i := slices.IndexFunc(lanes, func(l tasks.Lane) bool { return l.Provider == s.Provider && l.App == s.App })
 	if !s.open() || i < 0 {
 		return nil
 	}
-	now, err := rdb.Time(ctx).Result()
+	now, err := clockOf(ctx, rdb, ours)
 	if err != nil {
 		return err
 	}
@@ -290,10 +286,10 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(timeLayout)
 }
 
-func (p *program) statusTable(ctx context.Context, rdb redis.UniversalClient, s *standingOf) error {
+func (p *program) statusTable(ctx context.Context, b *book, s *standingOf) error {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
-		if value != "" {
+		if value = shown(value); value != "" {
 			fmt.Fprintf(w, "%s\t%s\n", name, value)
 		}
 	}
@@ -322,9 +318,9 @@ func (p *program) statusTable(ctx context.Context, rdb redis.UniversalClient, s 
 	line("batch", s.Batch)
 	if s.Batch != "" {
 		line("seq", strconv.FormatInt(s.Seq, 10))
-		who, err := rdb.HMGet(ctx, tasks.BatchKey(s.Batch), "created_by", "reason").Result()
+		who, err := b.rdb.HMGet(ctx, tasks.BatchKey(s.Batch), "created_by", "reason").Result()
 		if err != nil {
-			return failure(err)
+			return b.failure(err)
 		}
 		by, _ := who[0].(string)
 		reason, _ := who[1].(string)
@@ -342,11 +338,11 @@ func (s *standingOf) sayState() string {
 		return s.Outcome
 	}
 	switch s.State {
-	case "pending":
+	case statePending:
 		return "waiting in its queue"
-	case "active":
+	case stateActive:
 		return "being worked on"
-	case "retry", "scheduled":
+	case stateRetry, stateScheduled:
 		return "waiting for its next try"
 	}
 	return "ended (" + s.State + ") without an outcome of recallq's"

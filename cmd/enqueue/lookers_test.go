@@ -1,0 +1,251 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/internal/redistest"
+	"github.com/recallq/recallq/tasks"
+)
+
+// What is read with plain commands is what asynq's own Inspector tells.
+func TestPlainReadsAreTheInspectors(t *testing.T) {
+	t.Parallel()
+	for name, rdb := range map[string]*redis.Client{
+		"miniredis": redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()}),
+		"redis":     redistest.Start(t).Client(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer rdb.Close()
+			client, inspector := asynq.NewClientFromRedisClient(rdb), asynq.NewInspectorFromRedisClient(rdb)
+			const queue = "jiguang:news"
+			add := func(id string, opts ...asynq.Option) {
+				t.Helper()
+				task := asynq.NewTaskWithHeaders("recall:jiguang", []byte("payload of "+id), map[string]string{"rq_attempts": "2", "rq_maybe": ""})
+				if _, err := client.Enqueue(task, append(opts, asynq.TaskID("jiguang_"+id), asynq.Queue(queue))...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			add("failing", asynq.MaxRetry(5))
+			srv := asynq.NewServerFromRedisClient(rdb, asynq.Config{
+				Concurrency: 1, Queues: map[string]int{queue: 1, "jiguang:news:bulk": 2}, TaskCheckInterval: 10 * time.Millisecond, LogLevel: asynq.FatalLevel,
+				RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Hour },
+			})
+			if err := srv.Start(asynq.HandlerFunc(noHandler)); err != nil {
+				t.Fatal(err)
+			}
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+				info, err := inspector.GetTaskInfo(queue, "jiguang_failing")
+				servers, _ := inspector.Servers()
+				if err == nil && info.State == asynq.TaskStateRetry && len(servers) == 1 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%+v, %v", info, err)
+				}
+			}
+			all, err := readServers(t.Context(), rdb, time.Now())
+			if err != nil || all.on(queue) != 1 || all.on("jiguang:news:bulk", queue) != 1 || all.on("jiguang:other") != 0 {
+				t.Errorf("%v, %v", all, err)
+			}
+			servers, _ := inspector.Servers()
+			if _, have := all[process{servers[0].Host, strconv.Itoa(servers[0].PID)}]; !have {
+				t.Errorf("%v is not among %v", servers[0], all)
+			}
+			if late, err := readServers(t.Context(), rdb, time.Now().Add(time.Hour)); err != nil || len(late) != 0 {
+				t.Errorf("an hour later: %v, %v", late, err)
+			}
+			srv.Shutdown()
+			add("later", asynq.ProcessIn(time.Hour))
+			add("waiting")
+			add("archived")
+			if err := inspector.ArchiveTask(queue, "jiguang_archived"); err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []string{"failing", "later", "waiting", "archived"} {
+				info, err := inspector.GetTaskInfo(queue, "jiguang_"+id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if info.State == asynq.TaskStatePending {
+					info.NextProcessAt = time.Time{} // the Inspector's is now
+				}
+				want := seenTask{queue, info.ID, info.State.String(), taskMessage{info.Payload, info.Headers, info.LastErr}, info.NextProcessAt}
+				got, err := findTask(t.Context(), rdb, "jiguang_"+id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := gocmp.Diff(want, *got, gocmp.AllowUnexported(seenTask{}, taskMessage{})); diff != "" {
+					t.Errorf("%s: (- Inspector, + we)\n%s", id, diff)
+				}
+			}
+			if got, err := findTask(t.Context(), rdb, "jiguang_nowhere"); got != nil || err != nil {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
+	}
+}
+
+// site is a Redis with users, some recalls and a batch, for those who look.
+func site(t *testing.T) (*redistest.Server, *redis.Client) {
+	t.Helper()
+	s := redistest.Start(t)
+	admin := s.Client(t)
+	if err := publish(admin, "engagelab:abroad"); err != nil {
+		t.Fatal(err)
+	}
+	oneOpen(t, admin)
+	return s, admin
+}
+
+// as runs the program as a user of Redis.
+func as(t *testing.T, s *redistest.Server, user, password string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs safeBuffer
+	env := func(name string) (string, bool) {
+		return "redis://" + user + ":" + password + "@" + s.Addr + "/0", name == redisURLEnv
+	}
+	code = run(t.Context(), args, env, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// The user of docs/operations.md who only looks sees all that there is to see, and is told why it can do no more.
+func TestWhoOnlyLooksSeesAll(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^ACL SETUSER looker .*$`).FindString(string(text))
+	if line == "" {
+		t.Fatal("docs/operations.md has no user looker")
+	}
+	s, admin := site(t)
+	var words []any
+	for word := range strings.FieldsSeq(line) {
+		words = append(words, word)
+	}
+	if err := admin.Do(t.Context(), words...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Do(t.Context(), "ACL", "SETUSER", "reads", "reset", "on", ">reads-password", "%R~asynq:*", "%R~recallq:*", "-@all", "+@read", "+ping").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"looker", "reads"} {
+		for _, c := range []struct{ args, want string }{
+			{"batches", "b      "}, {"report b", "total 1 ="}, {"report b -o csv", "provider,app"}, {"lanes", "engagelab:abroad: open"}, {"outcomes", ""},
+			{"status --provider engagelab 1", "waiting in its queue"}, {"status --provider engagelab 1 -o json", `"lane_state":"its queue is paused"`},
+		} {
+			if strings.Contains(c.args, "json") {
+				pauseUrgent(t, admin)
+			}
+			code, stdout, stderr := as(t, s, user, user+"-password", strings.Fields(c.args)...)
+			if code != exitOK || !strings.Contains(stdout, c.want) || stderr != "" && !strings.Contains(c.args, "csv") {
+				t.Errorf("%s: %s: exit code %d, no %q in\n%s\n%s", user, c.args, code, c.want, stdout, stderr)
+			}
+		}
+		for _, c := range []struct{ args, lacks string }{
+			{"cancel b", "EVALSHA"}, {"retry b", "EVALSHA"}, {"retry b -o json", "EVALSHA"}, {"resume --provider engagelab", "DEL"},
+		} {
+			code, stdout, stderr := as(t, s, user, user+"-password", strings.Fields(c.args)...)
+			if code != exitFailure || stdout != "" || !strings.HasSuffix(stderr, ": this user of Redis lacks the right to run "+c.lacks+"; widen its ACL\n") {
+				t.Errorf("%s: %s: exit code %d\n%s\n%s", user, c.args, code, stdout, stderr)
+			}
+		}
+		if err := asynq.NewInspectorFromRedisClient(admin).UnpauseQueue("engagelab:abroad"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ledger.New(admin).Cancel(t.Context(), "b", "x", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRightsThatAreMissingAreNamed(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"NOPERM this user has no permissions to run the 'evalsha' command":                                        "run EVALSHA;",
+		"NOPERM this user has no permissions to run the 'config|get' command":                                     "run CONFIG GET;",
+		"NOPERM User x has no permissions to run the 'set' command or its subcommand":                             "run SET;",
+		"asynq: UNKNOWN: NOPERM this user has no permissions to access one of the keys used as arguments":         "a key that this needs;",
+		"NOPERM No permissions to access a key":                                                                   "a key that this needs;",
+		"NOPERM this user has no permissions to access one of the channels used as arguments":                     "a channel that this needs;",
+		"ERR The user executing the script can't run this command or subcommand script: ec69, on @user_script:4.": "a command or a key that this needs;",
+		"ERR ACL failure in script: No permissions to access a key script: 2862, on @user_script:3.":              "a command or a key that this needs;",
+		"NOPERM something new":          "a right that this needs;",
+		"ERR wrong number of arguments": "",
+	} {
+		if got := lacksRight(errors.New(text)); !strings.Contains(got, want) || (got == "") != (want == "") {
+			t.Errorf("%s: %q, want %q in it", text, got, want)
+		}
+	}
+}
+
+// What comes from Redis and producers is one line without anything that talks to a terminal, wherever people see it.
+func TestNobodyTalksToTheTerminal(t *testing.T) {
+	t.Parallel()
+	s, admin := site(t)
+	b, err := tasks.NewProducer(admin).OpenBatch(ctx, tasks.BatchOptions{Name: "odd", By: odd, Reason: odd, Inputs: []string{odd}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"open", "ended"} {
+		r := tasks.Recall{Provider: "engagelab", MessageID: id, SentAt: time.Now().Add(-time.Hour), Ref: odd}
+		res, err := b.Enqueue(ctx, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id == "open" {
+			continue
+		}
+		r.App, r.Batch, r.Seq, r.RecallBy = "abroad", "odd", res.Seq, res.RecallBy
+		e := ledger.Entry{ID: res.ID, Recall: r, Error: odd, Outcome: tasks.Outcome{Outcome: tasks.Rejected, Code: odd, FinishedAt: time.Now()}}
+		if err := ledger.New(admin).Record(ctx, ledger.Task{Queue: "engagelab:abroad", ID: res.ID}, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmp.Or(b.Close(ctx), ledger.New(admin).Cancel(ctx, "odd", odd, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	admin.HSet(ctx, "recallq:lane:{engagelab:abroad}", "hold:any", `{"reason":"unavailable","says":"`+strings.NewReplacer("\x1b", `\u001b`, "\n", `\n`, "\a", `\u0007`, "\r", `\r`).Replace(odd)+`"}`)
+	admin.ZAdd(ctx, tasks.BatchesKey, redis.Z{Score: 1, Member: "odd" + odd})
+	admin.HSet(ctx, tasks.BatchKey("odd"+odd), "total", 1)
+	admin.ZAdd(ctx, tasks.BatchesKey, redis.Z{Score: 2, Member: "od\x1bx"}) // what "odx" may have meant
+	for _, args := range []string{
+		"batches", "report odd", "lanes", "status --provider engagelab open", "status --provider engagelab ended", "retry odd --outcome rejected", "cancel odd",
+		"report odx", "pause --provider engagelab", "resume --provider engagelab", "retry odd", "report odd", "batches",
+	} {
+		_, stdout, stderr := as(t, s, "", "", strings.Fields(args)...)
+		if stdout+stderr == "" {
+			t.Errorf("%s says nothing", args)
+		}
+		for line := range strings.SplitSeq(stdout+stderr, "\n") {
+			mustBePlain(t, line)
+			if strings.HasPrefix(line, "state  recalled") {
+				t.Errorf("%s: a line is forged: %s", args, line)
+			}
+		}
+	}
+}
+
+func noHandler(context.Context, *asynq.Task) error { return errors.New("not today") }
+
+func pauseUrgent(t *testing.T, rdb *redis.Client) {
+	t.Helper()
+	if err := asynq.NewInspectorFromRedisClient(rdb).PauseQueue("engagelab:abroad"); err != nil {
+		t.Fatal(err)
+	}
+}
