@@ -211,7 +211,7 @@ func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
 	l.rows++
 	if refused != nil {
 		l.tooLate++
-		v.tally.warn(warnings)
+		v.tally.warn(without(warnings, tasks.NoText))
 		v.refuse(item, sayRow(item, refused), true)
 		return planned{}, false
 	}

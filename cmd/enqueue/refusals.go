@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -26,6 +28,7 @@ type refusals struct {
 	mu    sync.Mutex
 	count int
 	file  *os.File
+	old   string // where what was in the file before is now
 	out   *bufio.Writer
 	err   error // the first error in writing the file
 }
@@ -58,7 +61,8 @@ func newRefusals(path string, inputs []string, opt tasks.RowOptions, c *console)
 	return r, nil
 }
 
-// keepOld keeps what is in the file: rows of another input, perhaps, that are still to be mended.
+// keepOld keeps what is in the file: rows of another input, perhaps, that are still to be mended. If it turns out to be the same, of a dry
+// run for example, it is dropped at the end.
 func (r *refusals) keepOld(path string, old os.FileInfo) error {
 	if !old.Mode().IsRegular() || old.Size() == 0 {
 		return nil
@@ -66,8 +70,42 @@ func (r *refusals) keepOld(path string, old os.FileInfo) error {
 	if err := os.Rename(path, path+"~"); err != nil {
 		return fmt.Errorf("--rejects: %w", err)
 	}
-	r.console.say("%s: what was in it is in %s~ now", path, path)
+	r.old = path + "~"
 	return nil
+}
+
+// dropOld forgets what was in the file if the same is in it again.
+func (r *refusals) dropOld() error {
+	if r.old == "" {
+		return nil
+	}
+	same, err := sameContent(r.old, r.file.Name())
+	if err != nil {
+		return err
+	}
+	if same {
+		return os.Remove(r.old)
+	}
+	r.console.say("%s: what was in it before is in %s", r.file.Name(), r.old)
+	return nil
+}
+
+func sameContent(one, other string) (bool, error) {
+	var sums [2][sha256.Size]byte
+	for i, name := range []string{one, other} {
+		f, err := os.Open(name)
+		if err != nil {
+			return false, err
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		_ = f.Close()
+		if err != nil {
+			return false, err
+		}
+		h.Sum(sums[i][:0])
+	}
+	return sums[0] == sums[1], nil
 }
 
 // add reports one row. Only rows that were refused are kept for mending: one that failed goes in again with its input.
@@ -103,6 +141,9 @@ func (r *refusals) close() error {
 	}
 	if err := errors.Join(r.err, r.out.Flush(), r.file.Close()); err != nil {
 		return fmt.Errorf("--rejects: the file is not complete: %w", err)
+	}
+	if err := r.dropOld(); err != nil {
+		return fmt.Errorf("--rejects: %w", err)
 	}
 	return nil
 }

@@ -186,6 +186,13 @@ func (e *enqueuing) send(ctx context.Context, item input.Item, jobs chan<- job) 
 	if !ok {
 		return true
 	}
+	// What is too late is refused in its turn, so that the rejects are in the order of the input. All else about lanes is the producer's
+	// to say, who looks at them anew.
+	if _, refused := tasks.Resolve(r, e.published, opt.Now, e.set.allowUnserved); refused.IsExpired() {
+		e.tally.warn(without(warnings, tasks.NoText))
+		e.refuse(item, sayRow(item, refused), true)
+		return true
+	}
 	select {
 	case jobs <- job{item: item, recall: r, warnings: warnings}:
 		return true
@@ -294,7 +301,7 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 // settled counts a row that Redis has answered.
 func (e *enqueuing) settled(j job, res tasks.Result) {
 	if res.Status == tasks.Expired {
-		e.tally.warn(j.warnings)
+		e.tally.warn(without(j.warnings, tasks.NoText))
 		e.refuse(j.item, e.sayExpired(j.item, j.recall, res), true)
 		return
 	}
