@@ -203,25 +203,6 @@ func oneBatch(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// completeWithin bounds how long a person who presses tab waits for Redis.
-const completeWithin = time.Second
-
-// completeBatch offers the names of batches, newest first.
-func (p *program) completeBatch(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 || p.setFromEnv(cmd.Flags()) != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
-	defer cancel()
-	b, err := p.openBook(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	defer b.close()
-	names, _ := b.rdb.ZRevRange(ctx, tasks.BatchesKey, 0, 100).Result()
-	return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-}
-
 // writeHash prints a batch's hash as one JSON object, whole numbers as numbers, with the batch's name in front and what is
 // open or lost beside it.
 func writeHash(w io.Writer, b ledger.Batch, now time.Time) error {

@@ -44,6 +44,7 @@ func (p *program) switchCommand(pause bool, cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&provider, "provider", "", fieldHelp["provider"])
 	cmd.Flags().StringVar(&app, "app", "", fieldHelp["app"])
 	completeFlags(cmd)
+	p.completeNames(cmd)
 	return cmd
 }
 

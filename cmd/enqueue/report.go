@@ -41,7 +41,7 @@ func (p *program) reportCommand() *cobra.Command {
 		ValidArgsFunction: p.completeBatch,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			form := p.common.output
-			if !slices.Contains([]string{"table", "json", formCSV, formNDJSON}, form) {
+			if !slices.Contains(reportForms(), form) {
 				return fmt.Errorf("--output %q: use table, json, csv or ndjson", form)
 			}
 			b, err := p.openBook(cmd.Context())
@@ -62,9 +62,14 @@ func (p *program) reportCommand() *cobra.Command {
 			return p.reportTable(cmd.Context(), b, batch)
 		},
 	}
+	// The flag of all commands, which knows more forms here.
+	cmd.Flags().StringVarP(&p.common.output, "output", "o", "table", "`FORM` of the report: table, json, csv or ndjson")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(reportForms(), cobra.ShellCompDirectiveNoFileComp))
 	completeFlags(cmd)
 	return cmd
 }
+
+func reportForms() []string { return []string{"table", "json", formCSV, formNDJSON} }
 
 // reportRows prints the recalls that did not succeed, one row each, without holding them in memory.
 func (p *program) reportRows(ctx context.Context, b *book, batch ledger.Batch, form string) error {

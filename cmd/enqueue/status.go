@@ -87,6 +87,7 @@ func (p *program) statusCommand() *cobra.Command {
 	f.StringVar(&r.From, "from", "", fieldHelp["from"])
 	f.StringVar(&r.To, "to", "", fieldHelp["to"])
 	completeFlags(cmd)
+	p.completeNames(cmd)
 	return cmd
 }
 
