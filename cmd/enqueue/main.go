@@ -13,13 +13,19 @@ import (
 	_ "time/tzdata" // --time-zone also works in an image without a time zone database
 )
 
-// softMemory is how much memory the runtime takes before it collects garbage more often. What a run keeps is far below it; by
-// default a million rows would leave as much garbage again.
-const softMemory = 40 << 20
+// A run keeps little and leaves much garbage: the runtime lets it grow further than by default, which takes a fifth less time, and collects
+// it more often from softMemory on.
+const (
+	softMemory = 40 << 20
+	growth     = 300 // percent
+)
 
 func main() {
 	if _, set := os.LookupEnv("GOMEMLIMIT"); !set {
 		debug.SetMemoryLimit(softMemory)
+	}
+	if _, set := os.LookupEnv("GOGC"); !set {
+		debug.SetGCPercent(growth)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once

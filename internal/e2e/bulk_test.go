@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -12,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/tasks"
@@ -114,7 +119,7 @@ func (s *site) peaksBelow(most int, p *program) {
 }
 
 // chatFile writes recalls of one-to-one messages.
-func chatFile(t *testing.T, rows int) string {
+func chatFile(t testing.TB, rows int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "rows.ndjson")
 	file, err := os.Create(path)
@@ -180,4 +185,81 @@ func (s *site) distinct(list string) int {
 			s.t.Errorf("%d of %d tasks are there", n, len(ids))
 		}
 	}
+}
+
+// BenchmarkEnqueueFile enqueues a file of recalls, and before and after that lets redis-benchmark send asynq's own script, pipelined, to the
+// same Redis: what can be had there. "percent" is of that.
+func BenchmarkEnqueueFile(b *testing.B) {
+	tool, err := exec.LookPath("redis-benchmark")
+	if err != nil {
+		b.Skip("no redis-benchmark on PATH")
+	}
+	server := redistest.Start(b, "--appendonly", "no")
+	rdb := server.Client(b)
+	file := chatFile(b, b.N)
+	b.ResetTimer()
+	before := scriptsPerSecond(b, tool, server, rdb)
+	cmd := exec.Command(filepath.Join(programs, "enqueue"), "--redis", server.URL, "--file", file, "--confirm", "--allow-unserved", "--priority", "bulk")
+	start := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("%v:\n%s", err, out)
+	}
+	ours := float64(b.N) / time.Since(start).Seconds()
+	after := scriptsPerSecond(b, tool, server, rdb)
+	b.ReportMetric(ours, "recalls/s")
+	b.ReportMetric((before+after)/2, "scripts/s")
+	b.ReportMetric(100*ours/((before+after)/2), "percent")
+}
+
+// scriptsPerSecond lets redis-benchmark enqueue tasks that are as long as a recall's.
+func scriptsPerSecond(b *testing.B, tool string, server *redistest.Server, rdb *redis.Client) float64 {
+	b.Helper()
+	var script []any
+	seen := rdb.WithTimeout(time.Minute)
+	seen.AddHook(watching(func(cmd redis.Cmder) {
+		if cmd.Name() == "evalsha" {
+			script = cmd.Args()
+		}
+	}))
+	r := chat(0)
+	r.SentAt = time.Now()
+	if _, err := tasks.NewProducer(seen).Enqueue(b.Context(), r, tasks.AllowUnserved()); err != nil {
+		b.Fatal(err)
+	}
+	id := r.ID()
+	args := []string{"-u", server.URL, "-q", "-n", "300000", "-r", "1000000000", "-P", "250", "-c", "4"}
+	for _, arg := range script {
+		text := fmt.Sprint(arg)
+		if payload, ok := arg.([]byte); ok {
+			text = strings.Repeat("x", len(payload))
+		}
+		args = append(args, strings.ReplaceAll(text, id, "timchat___rand_int__"+id[len(id)-20:]))
+	}
+	out, err := exec.Command(tool, args...).Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	last := out[bytes.LastIndex(out, []byte("\r"))+1:]
+	rate, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(between(string(last), ": ", "requests per second"), " ")), 64)
+	if err != nil {
+		b.Fatalf("%v: %q", err, last)
+	}
+	rdb.FlushAll(b.Context())
+	return rate
+}
+
+// watching is a hook that sees each command.
+type watching func(redis.Cmder)
+
+func (w watching) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (w watching) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		w(cmd)
+		return next(ctx, cmd)
+	}
+}
+
+func (w watching) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
