@@ -485,6 +485,8 @@ func TestNoTimeIsForetoldForLanesThatAreStuck(t *testing.T) {
 	otherQueue := func(l *laneView) { l.Urgent.Paused = true }
 	unserved := func(l *laneView) { l.published.LastSeen = now.Add(-time.Hour) }
 	idle := func(l *laneView) { l.Bulk.Pending, l.Hold.Reason = 0, "credentials" }
+	cancelled := lanes(held)
+	cancelled.batch.CancelledAt = now
 	for _, c := range []struct {
 		v    view
 		want string
@@ -497,6 +499,7 @@ func TestNoTimeIsForetoldForLanesThatAreStuck(t *testing.T) {
 		{lanes(unserved), "12 a second; waits for timchat:app0, which is without a worker"},
 		{lanes(held, paused, held), "12 a second; waits for 3 lanes: 2 held, 1 paused"},
 		{lanes(held, going), "12 a second; 20s left at the lanes' limits, without timchat:app0, which is held"},
+		{cancelled, "12 a second"},
 	} {
 		if got := c.v.sayLeft(); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

@@ -321,6 +321,9 @@ func (v view) sayLeft() string {
 	if v.rate >= 0 {
 		parts = append(parts, fmt.Sprintf("%.3g a second", v.rate))
 	}
+	if !v.batch.CancelledAt.IsZero() { // its recalls end at once, whatever their lanes do
+		return strings.Join(parts, "; ")
+	}
 	going, stuck := v.busy()
 	atLimits := v.atLimits()
 	switch {
