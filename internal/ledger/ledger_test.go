@@ -462,6 +462,21 @@ func TestAFollowerKnowsWhatItMissed(t *testing.T) {
 	step("the stream was begun anew", "missed some, perhaps 20")
 }
 
+// Trimming may come between the reading and the look at the stream: what was read is not missed.
+func TestTrimmedWhileItIsRead(t *testing.T) {
+	t.Parallel()
+	read := []redis.XMessage{{ID: "2-0"}}
+	r := &Reader{after: "1-0", added: 1}
+	m := r.compare(standing{exists: true, first: "5-0", last: "5-0", length: 1, added: 5}, read)
+	if m == nil || m.Count != 2 || !m.Sure || r.added != 4 {
+		t.Errorf("%+v, added %d", m, r.added)
+	}
+	r = &Reader{after: "1-0", added: 1}
+	if m := r.compare(standing{exists: true, last: "2-0", added: 2}, read); m != nil || r.added != 2 {
+		t.Errorf("%+v, added %d", m, r.added)
+	}
+}
+
 // A user of Redis who may not ask about the stream, as those of earlier versions of the docs, reads it all the same.
 func TestAReaderWithoutRightsToAskReads(t *testing.T) {
 	t.Parallel()
