@@ -598,3 +598,47 @@ func TestTooManyCallsForADayAndNothingElseCountsAsRefused(t *testing.T) {
 		t.Errorf("change %+v after a success", c)
 	}
 }
+
+// What is found is moved to where the look comes by last: when nobody fetches it meanwhile, the look must end all the same.
+func TestASweepEndsWhenAllThatWaitsIsToEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a")
+	w.skew(l)
+	p := tasks.NewProducer(w.rdb, tasks.WithClock(func() time.Time { return w.now }))
+	const n = 2*sweepChunk + 200
+	for i := range n {
+		_, err := p.Enqueue(t.Context(), tasks.Recall{
+			Provider: "timpush", App: "chat", MessageID: fmt.Sprint("m", i), SentAt: w.now.Add(time.Minute - day),
+		}, tasks.AllowUnserved())
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.pass(2 * time.Minute)
+	for name, d := range map[string]*Dequeuer{
+		"served":   NewDequeuer(w.rdb, l, tasks.Urgent, make(chan struct{})),
+		"unserved": NewEnder(w.rdb, l, tasks.Urgent, make(chan struct{})),
+	} {
+		w.pass(sweepTurn)
+		w.skew(l)
+		sweep := d.Sweep
+		if d.ending {
+			sweep = d.SweepUnserved
+		}
+		if err := tellDue(t, w, "timpush:chat"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		got, err := sweep(ctx, nil)
+		cancel()
+		if got != n || err != nil || d.Found() != n {
+			t.Errorf("%s: found %d of %d, %v", name, got, n, err)
+		}
+	}
+}
+
+// tellDue says that a window has just closed.
+func tellDue(t *testing.T, w *world, queue string) error {
+	return w.rdb.ZAdd(t.Context(), tasks.DueKey(queue), redis.Z{Score: float64(w.now.Add(-time.Minute).Unix()), Member: "1"}).Err()
+}

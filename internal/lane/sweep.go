@@ -129,7 +129,7 @@ func (d *Dequeuer) steps(ctx context.Context, script *redis.Script, keys, cancel
 		if err != nil {
 			return found, err
 		}
-		looked := int(reply[0].(int64))
+		looked, before := int(reply[0].(int64)), found
 		for _, v := range reply[1:] {
 			if id := v.(string); !seen[id] {
 				seen[id] = true
@@ -141,7 +141,8 @@ func (d *Dequeuer) steps(ctx context.Context, script *redis.Script, keys, cancel
 			d.Wake()
 			d.lane.Wake()
 		}
-		if looked < sweepChunk || d.ending && found >= endAtOnce {
+		round := found == before && len(reply)-1 == looked // nothing but what was moved to the end
+		if looked < sweepChunk || round || d.ending && found >= endAtOnce {
 			return found, nil
 		}
 		position += looked - (len(reply) - 1) // new recalls come in before it: some are looked at twice, none is missed
