@@ -39,6 +39,7 @@ func (p *program) addCommand() *cobra.Command {
 	}
 	o.register(cmd.Flags())
 	completeFlags(cmd)
+	p.completeNames(cmd)
 	return cmd
 }
 

@@ -120,7 +120,7 @@ func TestACancelledBatchStopsItsEnqueue(t *testing.T) {
 	if code := s.exit(); code != exitFailure {
 		t.Errorf("exit code %d, want %d", code, exitFailure)
 	}
-	if !s.says("the batch b was cancelled by somebody")() || !s.says("to go on from here: enqueue --file -")() {
+	if !s.says("the batch b was cancelled by alice at ")() || !s.says("to go on from here: enqueue --file -")() {
 		t.Errorf("%s", s.stderr.String())
 	}
 	if _, enqueued, _, _ := s.counts(); enqueued != s.queued() || enqueued > 900_000 {

@@ -92,7 +92,7 @@ func TestPreviewSaysHowMuchMemoryIsFree(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory", "20mb", "--maxmemory-policy", "noeviction")
 	args := []string{"--file", "-", "--provider", "engagelab", "--sent-at", "40m", "--dry-run"}
 	for rows, want := range map[int]string{
-		10:     "of 20 MiB (maxmemory) are free",
+		10:     "of 20.0 MiB (maxmemory) are free",
 		20_000: "80 % full, where enqueueing stops:",
 	} {
 		s := start(t, server.Addr, time.Minute, args...)

@@ -100,22 +100,15 @@ func connect(ctx context.Context, o redisconn.Options) (redis.UniversalClient, e
 	return rdb, nil
 }
 
-// connect is for the subcommands that only look.
-func (p *program) connect(ctx context.Context) (redis.UniversalClient, error) {
-	o, err := p.redisOptions()
-	if err != nil {
-		return nil, err
-	}
-	return connect(ctx, o)
-}
-
 // sayRedis says in words what Redis, or the way to it, answered.
 func sayRedis(err error) string {
+	if text := lacksRight(err); text != "" {
+		return text
+	}
 	text := err.Error()
 	for _, known := range []struct{ sign, words string }{
 		{"NOAUTH", "Redis wants a password; give it in " + redisURLEnv + ", --redis-password-file or the configuration"},
 		{"WRONGPASS", "Redis refuses the user or the password"},
-		{"NOPERM", "this user of Redis may not do that; widen its ACL"},
 		{"OOM ", "Redis is out of memory and refuses writes; free memory or raise maxmemory"},
 		{"READONLY", "this Redis is a read-only replica and refuses writes; name the primary"},
 		{"MISCONF", "Redis cannot save to its disk and refuses writes; see its log"},

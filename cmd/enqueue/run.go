@@ -116,6 +116,7 @@ func (p *program) rootCommand() *cobra.Command {
 	o.register(root.Flags())
 	o.registerFiles(root.Flags())
 	completeFlags(root)
+	p.completeNames(root)
 	root.AddCommand(p.addCommand(), p.lanesCommand(), p.pauseCommand(), p.resumeCommand(), p.statusCommand())
 	root.AddCommand(p.watchCommand(), p.reportCommand(), p.retryCommand(), p.cancelCommand(), p.batchesCommand(), p.outcomesCommand())
 	return root

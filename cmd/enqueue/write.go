@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -228,7 +229,7 @@ func (e *enqueuing) write(ctx context.Context, lot []job, priority tasks.Priorit
 		lot = e.attempt(ctx, lot, priority)
 		if e.batch.Cancelled() {
 			e.fail(lot)
-			return failure(fmt.Errorf("the batch %s was cancelled by somebody: what it has in the queue ends as cancelled, and no more is enqueued", e.set.batch))
+			return failure(fmt.Errorf("%s: what it has in the queue ends as cancelled, and no more is enqueued", e.sayCancelled(ctx)))
 		}
 		if len(lot) == 0 {
 			return nil
@@ -251,6 +252,15 @@ func (e *enqueuing) write(ctx context.Context, lot []job, priority tasks.Priorit
 		}
 		sleep(ctx, min(time.Second, 50*time.Millisecond<<min(try, 5)))
 	}
+}
+
+// sayCancelled says who has cancelled the batch, if Redis tells.
+func (e *enqueuing) sayCancelled(ctx context.Context) string {
+	text, err := ledger.New(e.rdb).Cancellation(ctx, e.set.batch)
+	if err != nil || text == "" {
+		return fmt.Sprintf("the batch %s was cancelled", e.set.batch)
+	}
+	return text
 }
 
 // stopWithin is how long an interruption waits for what is on its way.
