@@ -48,7 +48,7 @@ type Count struct {
 	Seq int64
 	// ID is the task id.
 	ID string
-	// As is Open, Duplicate or one of [Outcomes]; empty changes no sum and only makes the recall known by its id. See also renumbered.
+	// As is Open, Duplicate or one of [Outcomes]; empty changes no sum and only makes the recall known by its id.
 	As string
 	// Reopened lets Open replace an outcome without success.
 	Reopened bool
@@ -85,6 +85,7 @@ local delta, total = {}, 0
 local indexed = redis.call("EXISTS", ids) == 1
 local created = redis.call("EXISTS", bytes) == 0
 local noted = false
+local ended = {} -- ids whose old number has ended well, so that it is the one that counts
 
 -- A step counts neighbours, most of them: their bytes are read and written together.
 local pages, written, fresh = {}, {}, {}
@@ -132,10 +133,17 @@ local function count(seq, what, id, how, failure)
 	end
 	if what == "x" then
 		local old = at(seq)
-		if not succeeded(old) and old ~= "x" then
+		if succeeded(old) then
+			ended[id] = true
+		elseif old ~= "x" then
 			put(seq, old, "x")
 			redis.call("HDEL", failures, seq)
 		end
+		return
+	end
+	if how == "stays" and ended[id] then
+		local old = at(seq)
+		if old ~= "x" then put(seq, old, "x") end
 		return
 	end
 	if what == "d" then

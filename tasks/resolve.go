@@ -78,9 +78,9 @@ func unserved(r Recall, apps []string) *FieldError {
 	if len(apps) > 0 {
 		known = "known are " + strings.Join(apps, ", ")
 	}
-	refused := refusef("app", r.App, "is served by no worker: none has ever published %s:%s (%s); start one, or allow unserved lanes (--allow-unserved)", r.Provider, r.App, known)
+	refused := refusef("app", r.App, "is served by no worker: none has ever published %s:%s (%s); start one, or allow unserved lanes", r.Provider, r.App, known)
 	if r.App == "" {
-		refused = refusef("app", "", "is missing, and no worker has ever published a lane of %s; start one, or give the app and allow unserved lanes (--allow-unserved)", r.Provider)
+		refused = refusef("app", "", "is missing, and no worker has ever published a lane of %s; start one, or give the app and allow unserved lanes", r.Provider)
 	}
 	refused.cause = ErrUnserved
 	return refused

@@ -14,15 +14,14 @@ type Enqueuing struct {
 	Err    error
 }
 
-// EnqueueAll is [Batch.Enqueue] for many recalls at once, some hundred say, with two round trips for those that are new and a
-// third for those that are there already. It is the fastest way to fill a queue; a few goroutines that do so keep Redis busy.
+// EnqueueAll is [Batch.Enqueue] for many recalls at once, some hundred say, with three round trips. It is the fastest way to fill a queue; a few goroutines that do so keep Redis busy.
 // The answers are in the order of the recalls.
 func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...EnqueueOption) []Enqueuing {
 	rows := make([]lotRow, len(recalls))
 	for i, r := range recalls {
 		rows[i] = b.lotRow(ctx, r, opts)
 	}
-	b.look(ctx, rows, func(row *lotRow) bool { return !row.done })
+	b.look(ctx, rows, func(row *lotRow) bool { return !row.done }, (*lotRow).fail)
 	b.write(ctx, rows)
 	b.meet(ctx, rows)
 	b.lookForTwins(ctx, rows)
@@ -82,7 +81,7 @@ func (b *Batch) lotRow(ctx context.Context, r Recall, opts []EnqueueOption) lotR
 
 // look finds which of some rows are not in the other queue of their lane, and calls them fresh. Hardly any is there, so one question asks
 // about all rows of a queue, and only where some are, about each.
-func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) bool) {
+func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) bool, failed func(*lotRow, error)) {
 	queues := map[string][]*lotRow{}
 	for i := range rows {
 		if row := &rows[i]; which(row) {
@@ -98,10 +97,10 @@ func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) boo
 		switch {
 		case err != nil:
 			for _, row := range all {
-				row.fail(err)
+				failed(row, err)
 			}
 		case n > 0:
-			b.lookForEach(ctx, keys, all)
+			b.lookForEach(ctx, keys, all, failed)
 		default:
 			for _, row := range all {
 				row.fresh = true
@@ -110,7 +109,7 @@ func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) boo
 	}
 }
 
-func (b *Batch) lookForEach(ctx context.Context, keys []string, rows []*lotRow) {
+func (b *Batch) lookForEach(ctx context.Context, keys []string, rows []*lotRow, failed func(*lotRow, error)) {
 	found := make([]*redis.IntCmd, len(rows))
 	_, err := b.producer.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, key := range keys {
@@ -120,7 +119,7 @@ func (b *Batch) lookForEach(ctx context.Context, keys []string, rows []*lotRow) 
 	})
 	for i, row := range rows {
 		if err != nil {
-			row.fail(err)
+			failed(row, err)
 			continue
 		}
 		row.fresh = found[i].Val() == 0
@@ -216,7 +215,9 @@ func (b *Batch) lookForTwins(ctx context.Context, rows []lotRow) {
 	for i := range rows {
 		rows[i].fresh = false
 	}
-	b.look(ctx, rows, func(row *lotRow) bool { return row.task.written })
+	// That it cannot be seen is no reason to fail rows that are in their queue: hardly ever is there a twin.
+	enqueued := func(row *lotRow, _ error) { row.fresh = true }
+	b.look(ctx, rows, func(row *lotRow) bool { return row.task.written }, enqueued)
 	filled := map[string]Priority{}
 	for i := range rows {
 		row := &rows[i]

@@ -7,12 +7,17 @@ import "context"
 // looks into the other queue once more after it has written; one of them at least then sees both.
 
 // oneTask makes one task of a recall and its twin, if there is one. The urgent task stays, unless a worker has the bulk one in its hands.
-// It returns the twin if that is the one that stays. The end of the caller's context does not keep it from that.
+// It returns the twin if that is the one that stays. Once there is one, the end of the caller's context does not keep it from that.
 func (p *Producer) oneTask(ctx context.Context, t task, own Recall, pr Priority) (stays *copyOf, err error) {
+	elsewhere := Queue(own.Provider, own.App, pr.other())
+	if twin, err := p.find(ctx, elsewhere, t.id); err != nil || twin.verdict() == absent {
+		// The recall is in its queue. That it cannot be seen whether there is a twin, which is hardly ever so, is no reason to fail.
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.rescueFor)
 	defer cancel()
 	for range looks {
-		twin, err := p.find(ctx, Queue(own.Provider, own.App, pr.other()), t.id)
+		twin, err := p.find(ctx, elsewhere, t.id)
 		if err != nil {
 			return nil, err
 		}
@@ -55,8 +60,7 @@ func (p *Producer) withdraw(ctx context.Context, t task) (bool, error) {
 	if err != nil || !done || c.recall.Batch == "" || c.recall.Seq == 0 {
 		return done, err
 	}
-	_, err = CountIn(ctx, p.rdb, c.recall.Batch, Count{Seq: c.recall.Seq, ID: c.id, As: renumbered})
-	return true, err
+	return true, p.insist(ctx, c.recall.Batch, Count{Seq: c.recall.Seq, ID: c.id, As: renumbered})
 }
 
 // giveWay has the batch of a copy count that another task, winner, is the recall's now: as the same recall if that is of the same batch,
@@ -67,13 +71,24 @@ func (p *Producer) giveWay(ctx context.Context, c copyOf, winner Recall) error {
 		return nil
 	}
 	if loser.Batch == winner.Batch && winner.Seq > 0 {
-		_, err := CountIn(ctx, p.rdb, loser.Batch,
+		return p.insist(ctx, loser.Batch,
 			Count{Seq: loser.Seq, ID: c.id, As: renumbered}, Count{Seq: winner.Seq, ID: c.id, As: Open, stays: true, RecallBy: winner.RecallBy})
-		return err
 	}
 	if err := p.note(ctx, c); err != nil {
 		return err
 	}
-	_, err := CountIn(ctx, p.rdb, loser.Batch, Count{Seq: loser.Seq, ID: c.id, As: Duplicate, RecallBy: loser.RecallBy})
-	return err
+	return p.insist(ctx, loser.Batch, Count{Seq: loser.Seq, ID: c.id, As: Duplicate, RecallBy: loser.RecallBy})
+}
+
+// insist counts what nobody else would count: a task is gone already. It tries again while Redis is away for a moment.
+func (p *Producer) insist(ctx context.Context, batch string, counts ...Count) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.rescueFor)
+	defer cancel()
+	for wait := rescueFirst; ; wait = min(2*wait, rescueMost) {
+		_, err := CountIn(ctx, p.rdb, batch, counts...)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, wait)
+	}
 }

@@ -122,3 +122,36 @@ func TestTwoThatPromoteAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Of two tasks of one recall in one batch one number counts, whatever became of the other meanwhile.
+func TestOfTwoNumbersOneCounts(t *testing.T) {
+	t.Parallel()
+	const id = "jiguang_0441b6d5ef67907719c6f3baaecba198"
+	count := func(seq int64, as string) tasks.Count { return tasks.Count{Seq: seq, ID: id, As: as} }
+	type steps [][]tasks.Count
+	merge := []tasks.Count{count(9, tasks.Renumbered), tasks.Staying(count(5, tasks.Open))}
+	nine, five := []tasks.Count{count(9, tasks.Open)}, []tasks.Count{count(5, tasks.Open)}
+	for name, test := range map[string]struct {
+		steps steps
+		want  map[string]int
+	}{
+		"the usual":                      {steps{nine, five, merge}, map[string]int{"total": 1, "open": 1}},
+		"before either was counted":      {steps{merge, nine, five}, map[string]int{"total": 1, "open": 1}},
+		"the one that went ended well":   {steps{nine, five, {count(9, tasks.Recalled)}, merge, {count(5, tasks.AlreadyRecalled)}}, map[string]int{"total": 1, "recalled": 1}},
+		"late news of the one that went": {steps{merge, {count(9, tasks.Rejected)}, {count(5, tasks.Recalled)}}, map[string]int{"total": 1, "recalled": 1}},
+		"taken for another's meanwhile":  {steps{{count(5, "")}, nine, merge}, map[string]int{"total": 1, "open": 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, rdb *redis.Client) {
+				openBatch(t, realProducer(t, rdb), "b")
+				for _, step := range test.steps {
+					if _, err := tasks.CountIn(t.Context(), rdb, "b", step...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				wantSums(t, rdb, "b", test.want)
+			})
+		})
+	}
+}

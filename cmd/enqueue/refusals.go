@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"unicode/utf8"
@@ -44,10 +45,8 @@ func newRefusals(path string, inputs []string, opt tasks.RowOptions, c *console)
 		return nil, errors.New("--rejects -: name a file; results go to standard output")
 	}
 	if old, err := os.Stat(path); err == nil {
-		for _, name := range inputs {
-			if in, err := os.Stat(name); err == nil && os.SameFile(old, in) {
-				return nil, fmt.Errorf("--rejects %s: is one of the inputs; name another file", path)
-			}
+		if isAmong(old, inputs) {
+			return nil, fmt.Errorf("--rejects %s: is one of the inputs; name another file", path)
 		}
 		if err := r.keepOld(path, old); err != nil {
 			return nil, err
@@ -67,11 +66,26 @@ func (r *refusals) keepOld(path string, old os.FileInfo) error {
 	if !old.Mode().IsRegular() || old.Size() == 0 {
 		return nil
 	}
-	if err := os.Rename(path, path+"~"); err != nil {
+	for n := 1; ; n++ {
+		r.old = path + "~"
+		if n > 1 {
+			r.old = fmt.Sprintf("%s~%d", path, n)
+		}
+		if _, err := os.Lstat(r.old); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	if err := os.Rename(path, r.old); err != nil {
 		return fmt.Errorf("--rejects: %w", err)
 	}
-	r.old = path + "~"
 	return nil
+}
+
+func isAmong(file os.FileInfo, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		in, err := os.Stat(name)
+		return err == nil && os.SameFile(file, in)
+	})
 }
 
 // dropOld forgets what was in the file if the same is in it again.
@@ -155,7 +169,14 @@ func sayFault(f *input.Fault) string {
 	return sayRefused(f.Field, f.Value, f.Reason)
 }
 
-func sayFieldError(e *tasks.FieldError) string { return sayRefused(e.Field, e.Value, e.Reason) }
+func sayFieldError(e *tasks.FieldError) string { return sayRefused(e.Field, e.Value, sayReason(e)) }
+
+func sayReason(e *tasks.FieldError) string {
+	if errors.Is(e, tasks.ErrUnserved) {
+		return e.Reason + " (--allow-unserved)"
+	}
+	return e.Reason
+}
 
 // sayRow is sayFieldError with the value as it stands in the input, where it can be searched for.
 func sayRow(item input.Item, e *tasks.FieldError) string {
@@ -163,7 +184,7 @@ func sayRow(item input.Item, e *tasks.FieldError) string {
 	if given, ok := item.Row.Get(e.Field); ok {
 		value = given
 	}
-	return sayRefused(e.Field, value, e.Reason)
+	return sayRefused(e.Field, value, sayReason(e))
 }
 
 func sayRefused(field, value, reason string) string {

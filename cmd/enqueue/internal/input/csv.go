@@ -48,8 +48,12 @@ func (r *records) next() (number int, cells []string, fault *Fault, err error) {
 	}
 }
 
-// mostAhead is how far a quote's end is looked for, in bytes.
-const mostAhead = 16 * MaxRow
+const (
+	// mostAhead is how far a quote's end is looked for, in bytes.
+	mostAhead = 16 * MaxRow
+	// lineCost is what a line takes beside its text.
+	lineCost = 64
+)
 
 // collect reads the lines of one record into r.raw. What is inside of quotes is never taken for rows, however long it is: it may look
 // like one. A quote that is not closed at all, within [mostAhead] or before the end of the input, costs the line that it is in and not the
@@ -60,42 +64,63 @@ func (r *records) collect() (number int, fault *Fault, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	r.raw.Write(first.text)
 	state := first.quotes(r.comma, closed)
-	if state != open && first.tooLong {
-		return first.number, longLine(first), nil
+	if state != open {
+		if first.tooLong {
+			return first.number, longLine(first), nil
+		}
+		r.raw.Write(first.text)
+		return first.number, nil, nil
 	}
-	firstLength, total, whole := len(first.text), len(first.text), !first.tooLong
-	var more []line
-	for state == open {
-		l, err := r.lines.next()
-		if err != nil && !errors.Is(err, io.EOF) {
-			return 0, nil, err
-		}
-		if err == nil {
-			l.text = bytes.Clone(l.text)
-			more = append(more, l)
-			total += 1 + len(l.text)
-			whole = whole && !l.tooLong
-			state = l.quotes(r.comma, open)
-		}
-		if err != nil || total > mostAhead || total > MaxRow && state == broken {
-			r.lines.takeBack(more)
-			return first.number, &Fault{
-				Raw:    string(r.raw.Bytes()[:firstLength]),
-				Reason: "a quote opens a cell in this line and is not closed; double a quote that belongs to the text",
-			}, nil
-		}
-		if total <= MaxRow {
-			r.raw.WriteByte('\n')
-			r.raw.Write(l.text)
-		}
+	first.text = bytes.Clone(first.text)
+	more, state, err := r.toQuotesEnd(len(first.text))
+	if err != nil {
+		return 0, nil, err
 	}
-	if total > MaxRow || !whole {
-		first.text = r.raw.Bytes()[:firstLength]
+	fits := r.join(first, more)
+	switch {
+	case state == open, state == broken && !fits:
+		r.lines.takeBack(more)
+		return first.number, &Fault{
+			Raw:    string(first.text),
+			Reason: "a quote opens a cell in this line and is not closed; double a quote that belongs to the text",
+		}, nil
+	case !fits:
 		return first.number, longLine(first), nil
 	}
 	return first.number, nil, nil
+}
+
+// toQuotesEnd reads the lines in which a quoted cell goes on. If it is still open then, its end was not found.
+func (r *records) toQuotesEnd(length int) (more []line, state quoting, err error) {
+	for state = open; state == open && length <= mostAhead; {
+		l, err := r.lines.next()
+		if errors.Is(err, io.EOF) {
+			return more, open, nil
+		}
+		if err != nil {
+			return nil, open, err
+		}
+		l.text = bytes.Clone(l.text)
+		more = append(more, l)
+		length += lineCost + len(l.text)
+		state = l.quotes(r.comma, open)
+	}
+	return more, state, nil
+}
+
+// join writes the lines of a record into r.raw. It is false if that is longer than a row may be.
+func (r *records) join(first line, more []line) bool {
+	r.raw.Write(first.text)
+	whole := !first.tooLong
+	for _, l := range more {
+		if whole = whole && !l.tooLong && r.raw.Len()+1+len(l.text) <= MaxRow; !whole {
+			return false
+		}
+		r.raw.WriteByte('\n')
+		r.raw.Write(l.text)
+	}
+	return whole
 }
 
 // quoting is how the quotes of a record stand at the end of a line.

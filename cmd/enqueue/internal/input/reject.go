@@ -73,8 +73,29 @@ func renameKeys(object []byte, columns map[string]string) ([]byte, bool) {
 
 // Filled returns the item with what the options give its row: see [tasks.Row.Filled].
 func (i Item) Filled(opt tasks.RowOptions) Item {
+	if members, ok := membersOf(i.object); ok && i.Fault != nil {
+		i.Row = rowOf(members) // what is wrong may stand before fields that the row has
+	}
 	i.Row = i.Row.Filled(opt)
 	return i
+}
+
+// rowOf is a row with all fields that an object has, whatever is wrong with others.
+func rowOf(members []member) tasks.Row {
+	var row tasks.Row
+	for _, m := range members {
+		var text string
+		if m.kind() != '"' {
+			text = string(m.value)
+		} else if json.Unmarshal(m.value, &text) != nil {
+			continue
+		}
+		if m.empty() {
+			continue
+		}
+		_ = row.Set(m.key, text) // what it does not take is what is wrong
+	}
+	return row
 }
 
 // AppendReject appends the item as a line of NDJSON, without the line's end, with the reason why it was refused. The line
