@@ -573,6 +573,9 @@ func TestTooManyCallsForADayAndNothingElseCountsAsRefused(t *testing.T) {
 	if c.Kind != "closed" || c.Reason != "credentials" {
 		t.Fatalf("change %+v after a day, want closed for credentials", c)
 	}
+	if !strings.Contains(c.Says, "too frequent") || !strings.Contains(c.Says, "no other answer for a day") {
+		t.Errorf("it says %q", c.Says)
+	}
 	if h, err := a.Hold(t.Context()); err != nil || h.Reason != "credentials" || !strings.Contains(h.Says, "1008") || !strings.Contains(h.Says, "enabled") {
 		t.Errorf("the hold is %+v, %v", h, err)
 	}
@@ -596,6 +599,63 @@ func TestTooManyCallsForADayAndNothingElseCountsAsRefused(t *testing.T) {
 	}
 	if c := call(time.Hour, broadcast); c.Reason != "throttled" {
 		t.Errorf("change %+v after a success", c)
+	}
+}
+
+// An account that is asked once in a while, and each time at a bad moment, is not refused: the day needs answers in it.
+func TestTooManyCallsNowAndThenIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	broadcast := &providers.Fault{Kind: providers.Throttled, Code: "1008", Message: "too frequent"}
+	for name, waits := range map[string][]time.Duration{
+		"days of idling":     {72 * time.Hour, 72 * time.Hour, day, day},
+		"two incidents":      {time.Hour, time.Hour, 48 * time.Hour, time.Hour, time.Hour},
+		"two answers":        {day - time.Millisecond},
+		"shorter than a day": {11 * time.Hour, 12 * time.Hour},
+	} {
+		w := newWorld(t)
+		a := w.process("a")
+		for i, wait := range append([]time.Duration{0}, waits...) {
+			w.pass(wait)
+			if c := w.settle(a, w.goes(a, Ask{}), broadcast); c.Kind != "closed" || c.Reason != "throttled" || c.Says != broadcast.Error() {
+				t.Errorf("%s: change %+v after %d", name, c, i+1)
+			}
+		}
+	}
+	// It comes less than a day apart, for more than a day; with the third answer that is enough.
+	w := newWorld(t)
+	a := w.process("a")
+	for i, want := range []string{"throttled", "throttled", "credentials"} {
+		if c := w.settle(a, w.goes(a, Ask{}), broadcast); c.Reason != want {
+			t.Errorf("change %+v after %d", c, i+1)
+		}
+		w.pass(day - time.Millisecond)
+	}
+}
+
+// What is remembered of credentials that were replaced goes by itself.
+func TestTooManyCallsIsForgottenWithItsCredentials(t *testing.T) {
+	t.Parallel()
+	broadcast := &providers.Fault{Kind: providers.Throttled, Code: "1008", Message: "too frequent"}
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{}), broadcast)
+	a.Change("f2", nil)
+	w.pass(time.Minute)
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	w.mr.FastForward(day)
+	for _, key := range w.mr.Keys() {
+		if strings.Contains(key, "f1") {
+			t.Errorf("%s is left", key)
+		}
+	}
+	fields, err := w.rdb.HKeys(t.Context(), a.keys[0]).Result()
+	if err != nil || len(fields) == 0 {
+		t.Fatal(fields, err)
+	}
+	for _, field := range fields {
+		if strings.HasPrefix(field, "only_throttled") {
+			t.Errorf("%s is left", field)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -55,7 +56,8 @@ const (
 	// startWithin is how soon after it was let through a call has to start. A process that was paused in between asks again:
 	// its slot may have been given to another.
 	startWithin = time.Second
-	// throttledDay is how long RongCloud's 1008, which it also gives when broadcasting is not enabled, may be the only answer.
+	// throttledDay is for how long RongCloud's 1008, which it also gives when broadcasting is not enabled, may come again and
+	// again as the only answer. Where nobody asks for as long, it is counted anew.
 	throttledDay = 24 * time.Hour
 	recheck      = 5 * time.Second // how often a closed lane is looked at, should the wake-up be lost
 )
@@ -292,7 +294,7 @@ type Change struct {
 	Reason string
 	Until  time.Time // closed: until then at least
 	Since  time.Time // opened: since when it had been closed
-	Says   string
+	Says   string    // closed: the vendor's words, as the hold has them
 }
 
 // Settle says what came of a call. It must be called once for each Pass.
@@ -309,13 +311,17 @@ func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error
 	if s.Lane.NextSlot {
 		args[14] = throttledDay.Milliseconds()
 	}
-	reply, err := settleScript.Run(ctx, l.rdb, l.keys[:3], args...).Slice()
+	keys := append(slices.Clone(l.keys[:3]), l.keys[0]+":only_throttled:"+p.Fingerprint)
+	reply, err := settleScript.Run(ctx, l.rdb, keys, args...).Slice()
 	if err != nil {
 		return Change{}, fmt.Errorf("settle a call of the lane %s: %w", l.Name(), err)
 	}
 	now := fromMillis(reply[2].(int64))
 	until := fromMillis(reply[1].(int64))
-	c := Change{Kind: reply[0].(string), Reason: reply[3].(string), Until: until, Since: fromMillis(reply[4].(int64)), Says: s.Says}
+	c := Change{Kind: reply[0].(string), Reason: reply[3].(string), Until: until, Since: fromMillis(reply[4].(int64))}
+	if c.Kind == "closed" {
+		c.Says = reply[5].(string)
+	}
 	l.skew.Store(int64(time.Until(now)))
 	if until.After(now) {
 		l.note(until, c.Reason, now)

@@ -1,6 +1,7 @@
 -- What came of a call: it is no longer in flight, and the lane opens or closes accordingly.
 --
 -- KEYS[1] the lane's hash   KEYS[2] calls in flight   KEYS[3] calls made
+-- KEYS[4] hash: since when these credentials have had no other answer than that of ARGV[15], and when it came last
 -- ARGV[1] call id           ARGV[2] class: ok, answered, unavailable, throttled, refused, unmade
 -- ARGV[3] fingerprint       ARGV[4] "1": the request was written, so it has arrived by now, if ever
 -- ARGV[5] "1": the lane has limits
@@ -9,10 +10,11 @@
 -- ARGV[10] reason (throttled, credentials, misconfigured, unavailable)   ARGV[11] the vendor's words, for people
 -- ARGV[12] unavailable answers in a row that hold the lane   ARGV[13] "1": leave the lane open (refused, but others succeed)
 -- ARGV[14] id of the recall's task: the next probe should be another one
--- ARGV[15] "too many calls" that may as well mean "not allowed at all": after so many ms without any other answer it counts as
--- refused for credentials; 0: it is what it says
+-- ARGV[15] "too many calls" that may as well mean "not allowed at all": given again and again for so many ms, without any other
+-- answer, it counts as refused for credentials; 0: it is what it says
 --
--- Returns {change, until, now, reason, since}; change is "", closed or opened.
+-- Returns {change, until, now, reason, since, says}; change is "", closed or opened. says is for closed: the vendor's words, and
+-- ours where they need explaining.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local class, fp = ARGV[2], ARGV[3]
@@ -29,15 +31,19 @@ if ARGV[5] == '1' then
 end
 
 local reason, says = ARGV[10], ARGV[11]
-local only = 'only_throttled:' .. fp -- since when there was no other answer
 if class == 'throttled' and tonumber(ARGV[15]) > 0 then
-  redis.call('HSETNX', KEYS[1], only, now)
-  if now - tonumber(redis.call('HGET', KEYS[1], only)) >= tonumber(ARGV[15]) then
+  local age = tonumber(ARGV[15])
+  local since, last = unpack(redis.call('HMGET', KEYS[4], 'since', 'last'))
+  -- Where nobody has asked for as long, there being no other answer says nothing. So it takes three answers at least.
+  if not since or now - tonumber(last) >= age then since = now end
+  redis.call('HSET', KEYS[4], 'since', since, 'last', now)
+  redis.call('EXPIRE', KEYS[4], math.ceil(age / 1000)) -- it counts for nothing then
+  if now - tonumber(since) >= age then
     class, reason, says = 'refused', 'credentials', says .. '; no other answer for a day: it may not be enabled for the account'
     first = math.max(first, 30000) -- as with other refusals
   end
 elseif class ~= 'throttled' and class ~= 'unmade' then
-  redis.call('HDEL', KEYS[1], only)
+  redis.call('DEL', KEYS[4])
 end
 
 local function step(n)
@@ -91,7 +97,7 @@ if class == 'throttled' then
   if began > shut_at or ARGV[9] == '1' then
     local at = math.max(shut_until, now + step(n))
     redis.call('HSET', KEYS[1], 'shut_until', at, 'shut_at', now, 'shut_n', n + 1, 'shut_reason', 'throttled')
-    if shut_until <= now then return {'closed', at, now, 'throttled', now} end
+    if shut_until <= now then return {'closed', at, now, 'throttled', now, says} end
     return {'', at, now, 'throttled', shut_at}
   end
   return {'', shut_until, now, 'throttled', shut_at}
@@ -119,7 +125,7 @@ if class == 'unavailable' then
   local hold = {reason = reason, says = says, since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
   put('hold:any', hold)
   redis.call('HSET', KEYS[1], 'allow:' .. fp, 1)
-  return {'closed', hold.next, now, hold.reason, now}
+  return {'closed', hold.next, now, hold.reason, now, hold.says}
 end
 
 if class == 'refused' then
@@ -143,7 +149,7 @@ if class == 'refused' then
   put('hold:' .. fp, hold)
   redis.call('HSET', KEYS[1], 'allow:' .. fp, 1)
   redis.call('HDEL', KEYS[1], 'bad')
-  return {'closed', hold.next, now, hold.reason, now}
+  return {'closed', hold.next, now, hold.reason, now, hold.says}
 end
 
 return {'', 0, now, '', 0}

@@ -262,4 +262,7 @@ func TestRongCloudsThrottlingThatLastsForADayIsTold(t *testing.T) {
 	if n := strings.Count(b.logged(), `"reason":"credentials"`); n != 2 { // closed, and open again
 		t.Errorf("%d lines on the hold:\n%s", n, b.logged())
 	}
+	if n := strings.Count(b.logged(), "too frequent; no other answer for a day"); n != 1 {
+		t.Errorf("%d lines explain the hold:\n%s", n, b.logged())
+	}
 }
