@@ -244,8 +244,9 @@ func (l *Ledger) Cancel(ctx context.Context, batch, by string, now time.Time) er
 	return nil
 }
 
-// Cancelled lists the cancelled batches that have recalls open.
-func (l *Ledger) Cancelled(ctx context.Context) ([]string, error) {
+// Cancelled lists the cancelled batches that have recalls open and have not ended by now. One is listed again when a producer
+// that has not noticed yet enqueues more in it, from the moment that is counted.
+func (l *Ledger) Cancelled(ctx context.Context, now time.Time) ([]string, error) {
 	names, err := l.rdb.SMembers(ctx, tasks.CancelledKey).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list the cancelled batches: %w", err)
@@ -254,7 +255,7 @@ func (l *Ledger) Cancelled(ctx context.Context) ([]string, error) {
 	for _, name := range names {
 		b, err := l.Batch(ctx, name)
 		switch {
-		case err == nil && !b.CancelledAt.IsZero() && (b.Open > 0 || b.Reading > 0):
+		case err == nil && !b.CancelledAt.IsZero() && b.Open > 0 && !b.Ended(now):
 			open = append(open, name)
 		case errors.Is(err, ErrNoBatch), err == nil && b.CancelledAt.IsZero():
 			err = l.rdb.SRem(ctx, tasks.CancelledKey, name).Err()

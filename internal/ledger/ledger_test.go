@@ -155,7 +155,10 @@ func TestBatchesAndCancelled(t *testing.T) {
 		if err := l.Cancel(ctx, "old", "ops", now); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := l.Cancelled(ctx); err != nil || !slices.Equal(got, []string{"old"}) {
+		if _, err := tasks.CountIn(ctx, rdb, "old", tasks.Count{Seq: 2, ID: "open", As: tasks.Open}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.Cancelled(ctx, now); err != nil || !slices.Equal(got, []string{"old"}) {
 			t.Errorf("%v, %v", got, err)
 		}
 		if why, err := l.Cancellation(ctx, "old"); err != nil || !strings.Contains(why, "cancelled by ops at ") {
@@ -169,10 +172,10 @@ func TestBatchesAndCancelled(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 		beginBatch(t, rdb, "old", "file")
-		if got, err := l.Cancelled(ctx); err != nil || len(got) != 0 {
+		if got, err := l.Cancelled(ctx, now); err != nil || len(got) != 0 {
 			t.Errorf("%v, %v", got, err)
 		}
-		if err := l.Tidy(ctx); err != nil {
+		if err := l.Tidy(ctx, now); err != nil {
 			t.Fatal(err)
 		}
 		if got := rdb.ZRange(ctx, tasks.BatchesKey, 0, -1).Val(); len(got) != 2 {
@@ -199,13 +202,34 @@ func TestACancelledBatchEndsWhileAnInputIsUnread(t *testing.T) {
 				t.Errorf("ended %v, want %v; %+v, %v", b.Ended(now), want, b, err)
 			}
 		}
+		listed := func(at time.Time, want ...string) {
+			t.Helper()
+			if got, err := l.Cancelled(t.Context(), at); err != nil || !slices.Equal(got, want) {
+				t.Errorf("the cancelled batches with something open are %v, %v; want %v", got, err, want)
+			}
+		}
 		count(tasks.Open)
 		if err := l.Cancel(t.Context(), "b", "ops", now); err != nil {
 			t.Fatal(err)
 		}
 		ended(false)
+		listed(now, "b")
 		count(tasks.Cancelled)
 		ended(true)
+		listed(now)
+		// Another row, by a producer that has not noticed yet; and long after its window has closed.
+		late := tasks.Count{Seq: 2, ID: "y", As: tasks.Open, RecallBy: now.Add(time.Minute)}
+		if _, err := tasks.CountIn(t.Context(), rdb, "b", late); err != nil {
+			t.Fatal(err)
+		}
+		ended(false)
+		listed(now, "b")
+		listed(now.Add(lostAfter+2*time.Minute))
+		late.As = tasks.Cancelled
+		if _, err := tasks.CountIn(t.Context(), rdb, "b", late); err != nil {
+			t.Fatal(err)
+		}
+		listed(now)
 		if names, err := l.ReadingInputs(t.Context(), "b"); err != nil || !slices.Equal(names, []string{"export.csv", "more [31m .csv"}) {
 			t.Errorf("%q, %v", names, err)
 		}
@@ -632,7 +656,7 @@ func TestOnACluster(t *testing.T) {
 	if got, err := l.Batches(t.Context()); err != nil || len(got) != 1 || got[0].Open != 50 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if err := errors.Join(l.Cancel(t.Context(), "b", "ops", time.Now()), l.Tidy(t.Context())); err != nil {
+	if err := errors.Join(l.Cancel(t.Context(), "b", "ops", time.Now()), l.Tidy(t.Context(), time.Now())); err != nil {
 		t.Error(err)
 	}
 	if _, err := l.Prune(t.Context(), "jiguang:app", time.Now()); err != nil {

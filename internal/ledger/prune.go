@@ -48,7 +48,7 @@ func (l *Ledger) Prune(ctx context.Context, queue string, now time.Time) (int, e
 }
 
 // Tidy drops the names of batches that Redis keeps no more.
-func (l *Ledger) Tidy(ctx context.Context) error {
+func (l *Ledger) Tidy(ctx context.Context, now time.Time) error {
 	names, err := l.rdb.ZRange(ctx, tasks.BatchesKey, 0, -1).Result()
 	if err != nil {
 		return fmt.Errorf("list the batches: %w", err)
@@ -71,6 +71,6 @@ func (l *Ledger) Tidy(ctx context.Context) error {
 			return fmt.Errorf("forget the batch %s: %w", name, err)
 		}
 	}
-	_, err = l.Cancelled(ctx)
+	_, err = l.Cancelled(ctx, now)
 	return err
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -342,6 +343,55 @@ func TestARecallThatIsNotToEndAfterAllWaitsForItsLane(t *testing.T) {
 	if e := l.outcomes(1)["1"]; e["outcome"] != tasks.Recalled || e["attempts"] != "1" {
 		t.Errorf("ended as %v", e)
 	}
+}
+
+// A cancelled batch has ended, though its input was not read to its end: nobody looks for its recalls any more. Its producer
+// has not noticed, and enqueues another: that one is looked for, and ends.
+func TestARowForACancelledBatchThatHasEndedEndsToo(t *testing.T) {
+	t.Parallel()
+	eachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		l := newLeft(t, rdb)
+		batch, err := tasks.NewProducer(rdb).OpenBatch(t.Context(), tasks.BatchOptions{Name: "b", By: "ops", Inputs: []string{"f.csv"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = batch.Close(context.Background()) })
+		enqueue := func(id string) {
+			t.Helper()
+			r := tasks.Recall{Provider: "jiguang", App: "app", MessageID: id, SentAt: time.Now()}
+			if _, err := batch.Enqueue(t.Context(), r, tasks.AllowUnserved()); err != nil {
+				t.Fatal(err)
+			}
+			if err := batch.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sweep := func() {
+			t.Helper()
+			rdb.HDel(t.Context(), "recallq:lane:{jiguang:app}", "sweep:jiguang:app") // the next turn to look
+			l.sweep()
+		}
+		enqueue("1")
+		if err := ledger.New(rdb).Cancel(t.Context(), "b", "ops", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		sweep()
+		l.outcomes(1)
+		for range 3 { // until both have seen that there is nothing
+			sweep()
+		}
+		enqueue("2")
+		sweep()
+		if e := l.outcomes(2)["2"]; e["outcome"] != tasks.Cancelled {
+			t.Errorf("ended as %v", e)
+		}
+		if b := l.standing("b"); b.Total != 2 || b.Outcomes[tasks.Cancelled] != 2 || b.Reading != 1 || !b.Ended(time.Now()) {
+			t.Errorf("the batch stands at %+v", b)
+		}
+		if n := len(l.vendor.called); n != 0 {
+			t.Errorf("%d calls", n)
+		}
+	})
 }
 
 // Two workers have found the same recalls, the second while the first is still ending them.

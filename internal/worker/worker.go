@@ -292,7 +292,7 @@ func (w *Worker) republish(ctx context.Context) {
 
 // tidy removes what is kept no longer.
 func (w *Worker) tidy(ctx context.Context, now time.Time) {
-	errs := []error{w.ledger.Trim(ctx, now), w.ledger.Tidy(ctx)}
+	errs := []error{w.ledger.Trim(ctx, now), w.ledger.Tidy(ctx, now)}
 	for _, s := range w.stations {
 		for _, srv := range s.servers {
 			_, err := w.ledger.Prune(ctx, srv.dequeuer.Queue(), now)
@@ -322,7 +322,7 @@ func (w *Worker) sweeping(every time.Duration, sweep func(context.Context)) {
 
 // sweep ends what is too late or cancelled, also behind closed lanes.
 func (w *Worker) sweep(ctx context.Context) {
-	cancelled, err := w.ledger.Cancelled(ctx)
+	cancelled, err := w.ledger.Cancelled(ctx, time.Now())
 	if err != nil {
 		w.opt.Log.Debug().Err(err).Msg("nobody looked for recalls of cancelled batches")
 	}
