@@ -13,7 +13,8 @@ import (
 const (
 	// endAtOnce is about how many recalls of a queue that nobody serves are found in one look.
 	endAtOnce = 50_000
-	endPoll   = 50 * time.Millisecond
+	// EndPoll is how often it is looked whether recalls that were found are to be ended, or have all been fetched.
+	EndPoll = 50 * time.Millisecond
 	// leaseSkew is how long after its end a lease still counts, as with asynq's own recovery.
 	leaseSkew = 30 * time.Second
 )
@@ -35,7 +36,7 @@ func (d *Dequeuer) runEnding(ctx context.Context, keys []string, args []any, eva
 		if id, ok := d.tickets.next(); ok && !d.stopping() {
 			return d.take(ctx, id, args)
 		}
-		d.pause(endPoll)
+		d.pause(EndPoll)
 		return empty(ctx)
 	case d.isForward(keys):
 		cmd.SetVal(int64(0))

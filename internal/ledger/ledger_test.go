@@ -224,7 +224,7 @@ func TestACancelledBatchEndsWhileAnInputIsUnread(t *testing.T) {
 		}
 		ended(false)
 		listed(now, "b")
-		listed(now.Add(lostAfter+2*time.Minute))
+		listed(now.Add(lostAfter + 2*time.Minute))
 		late.As = tasks.Cancelled
 		if _, err := tasks.CountIn(t.Context(), rdb, "b", late); err != nil {
 			t.Fatal(err)

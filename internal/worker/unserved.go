@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -73,17 +74,16 @@ func (w *Worker) findUnserved(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lanes, err := tasks.Lanes(ctx, w.opt.Redis)
+	lanes, err := w.published(ctx)
 	if err != nil {
 		return err
 	}
 	found := map[string]*ender{}
 	for _, queue := range queues {
 		provider, app, p, ours := tasks.ParseQueue(queue)
-		served := slices.ContainsFunc(lanes, func(l tasks.Lane) bool {
-			return l.Provider == provider && l.App == app && l.Served(now)
-		})
-		if !ours || served || w.station(provider, app) != nil {
+		l, known := lanes[provider+":"+app]
+		left := !known || l != nil && !l.Served(now)
+		if !ours || !left || w.station(provider, app) != nil {
 			continue
 		}
 		if found[queue] = w.unserved[queue]; found[queue] == nil {
@@ -93,6 +93,31 @@ func (w *Worker) findUnserved(ctx context.Context) error {
 	}
 	w.unserved = found
 	return nil
+}
+
+// published reads the lanes that workers have published, by name. One that cannot be read is nil: a newer worker may have
+// written it, so nobody knows whether it is served. That is told once for each, and keeps nobody from the others.
+func (w *Worker) published(ctx context.Context) (map[string]*tasks.Lane, error) {
+	texts, err := w.opt.Redis.HGetAll(ctx, tasks.LanesKey).Result()
+	if err != nil {
+		return nil, err
+	}
+	lanes := map[string]*tasks.Lane{}
+	for name, text := range texts {
+		l := &tasks.Lane{}
+		err := json.Unmarshal([]byte(text), l)
+		if err == nil {
+			lanes[name] = l
+			continue
+		}
+		lanes[name] = nil
+		if !w.unreadable[name] {
+			w.unreadable[name] = true
+			w.opt.Log.Warn().Str("lane", providers.Line(name, providers.MaxMessage)).Str("error", providers.Line(err.Error(), providers.MaxMessage)).
+				Msg("a published lane cannot be read, its queues are left alone")
+		}
+	}
+	return lanes, nil
 }
 
 // concerning are the batches that may have recalls in a lane.
@@ -127,7 +152,7 @@ func (w *Worker) endFound(ctx context.Context, e *ender) error {
 		return err
 	}
 	defer server.Shutdown()
-	poll := time.NewTicker(50 * time.Millisecond)
+	poll := time.NewTicker(lane.EndPoll)
 	defer poll.Stop()
 	for d.Found() > 0 {
 		select {

@@ -270,6 +270,60 @@ func TestALaneThatIsServedIsLeftToItsWorker(t *testing.T) {
 	}
 }
 
+// A lane that a newer worker has published cannot be read here, so nobody knows whether it is served: its queues are left alone.
+// The others are looked after.
+func TestALaneThatCannotBeReadKeepsNobodyFromTheOthers(t *testing.T) {
+	t.Parallel()
+	mr := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: mr.Addr()})
+	t.Cleanup(func() { _ = rdb.Close() })
+	l := newLeft(t, rdb)
+	results := l.batch("wrong", "1")
+	unknown := "jiguang:newer"
+	b, err := tasks.NewProducer(rdb).OpenBatch(t.Context(), tasks.BatchOptions{Name: "wrong", By: "ops"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := tasks.Recall{Provider: "jiguang", App: "newer", MessageID: "2", SentAt: time.Now()}
+	res, err := b.Enqueue(t.Context(), r, tasks.AllowUnserved())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{unknown: `{"window":"two days"}`, "x": "\x1b[31m"} {
+		if err := rdb.HSet(t.Context(), tasks.LanesKey, name, text).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ledger.New(rdb).Cancel(t.Context(), "wrong", "ops", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w := l.workers[0]
+	for range 3 {
+		w.sweepUnserved(t.Context())
+	}
+	if e := l.outcomes(1)["1"]; e["outcome"] != tasks.Cancelled {
+		t.Errorf("ended as %v", e)
+	}
+	l.info(results["1"], asynq.TaskStateArchived)
+	if got := l.open(unknown, "pending"); !slices.Equal(got, []string{res.ID}) {
+		t.Errorf("pending in the lane that cannot be read is %v", got)
+	}
+	for _, name := range []string{unknown, "x"} {
+		if n := strings.Count(l.logged(), `"level":"warn","lane":"`+name+`"`); n != 1 {
+			t.Errorf("%s is told of %d times:\n%s", name, n, l.logged())
+		}
+	}
+	// It is removed, or has not been seen for long: then it is one as any other.
+	rdb.HDel(t.Context(), tasks.LanesKey, unknown)
+	w.sweepUnserved(t.Context())
+	if e := l.outcomes(2)["2"]; e["outcome"] != tasks.Cancelled {
+		t.Errorf("ended as %v", e)
+	}
+}
+
 // The lane comes back while recalls of it are being ended: those that are good are called, the others end, each once.
 func TestALaneThatComesBackWhileItsRecallsEndIsNotDisturbed(t *testing.T) {
 	t.Parallel()

@@ -75,10 +75,12 @@ type Worker struct {
 	ledger   *ledger.Ledger
 	stations []*station
 	unserved map[string]*ender // by queue; sweepUnserved's own
-	started  atomic.Bool
-	stop     chan struct{} // closed: take no more work
-	leave    chan struct{} // closed: give up what is not done
-	wg       sync.WaitGroup
+	// unreadable are the published lanes that could not be read, and were told of; sweepUnserved's own.
+	unreadable map[string]bool
+	started    atomic.Bool
+	stop       chan struct{} // closed: take no more work
+	leave      chan struct{} // closed: give up what is not done
+	wg         sync.WaitGroup
 }
 
 // station is all that is one lane's own.
@@ -112,11 +114,12 @@ func New(opt Options) *Worker {
 		opt.Queue = opt.Redis
 	}
 	w := &Worker{
-		opt:      opt,
-		ledger:   ledger.New(opt.Redis),
-		unserved: map[string]*ender{},
-		stop:     make(chan struct{}),
-		leave:    make(chan struct{}),
+		opt:        opt,
+		ledger:     ledger.New(opt.Redis),
+		unserved:   map[string]*ender{},
+		unreadable: map[string]bool{},
+		stop:       make(chan struct{}),
+		leave:      make(chan struct{}),
 	}
 	for _, l := range opt.Lanes {
 		w.stations = append(w.stations, w.newStation(l))
