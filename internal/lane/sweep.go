@@ -56,7 +56,8 @@ const payloadTime = "2006-01-02T15:04:05.000Z"
 // Sweep looks for recalls of this queue that wait although their window has closed, or although their batch is one of those
 // cancelled, and has them taken out of turn to be ended without a call, also when the lane is closed or somebody has paused
 // its queue. Only one process looks at a time, and only when a window of a waiting recall can have closed (see
-// [tasks.DueKey]). It returns how many were found.
+// [tasks.DueKey]). It returns how many were found. A payload of a newer version is found only when it is too late: to cancel it
+// takes a worker that knows it.
 func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
 	at := d.lane.now()
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
@@ -120,6 +121,7 @@ func (d *Dequeuer) key(name string) string { return strings.TrimSuffix(d.keys[0]
 
 // steps goes through one list with a script that looks at a part of it, and gives a ticket for each recall found.
 func (d *Dequeuer) steps(ctx context.Context, script *redis.Script, keys, cancelled []string, args ...any) (found int, err error) {
+	args = append(args, tasks.Version)
 	for _, batch := range cancelled {
 		args = append(args, batch)
 	}

@@ -4,7 +4,8 @@
 -- KEYS[1] asynq's pending list
 -- ARGV[1] first position, from the end that is added to   ARGV[2] how many
 -- ARGV[3] prefix of the tasks' hashes                     ARGV[4] now, as the payload writes times
--- ARGV[5...] cancelled batches
+-- ARGV[5] the newest version of a payload that is known: a newer one is not ours to cancel
+-- ARGV[6...] cancelled batches
 --
 -- Returns {how many were looked at, id, id, ...}.
 local ids = redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[1] + ARGV[2] - 1)
@@ -17,7 +18,8 @@ for i, id in ipairs(ids) do
     local by = string.match(msg, '"recall_by":"([^"]+)"')
     local batch = string.match(msg, '"batch":"([^"]+)"')
     local hit = by and by <= ARGV[4]
-    for n = 5, #ARGV do
+    local version = tonumber(string.match(msg, '"v":(%d+)') or 0)
+    for n = 6, version <= tonumber(ARGV[5]) and #ARGV or 0 do
       hit = hit or batch == ARGV[n]
     end
     if hit then

@@ -6,7 +6,9 @@
 -- ARGV[1] first position                  ARGV[2] how many
 -- ARGV[3] prefix of the tasks' hashes     ARGV[4] now, in nanoseconds, as asynq writes pending_since
 -- ARGV[5] now, as the payload writes times; empty: what is too late is left alone
--- ARGV[6] highest score                   ARGV[7...] cancelled batches
+-- ARGV[6] highest score
+-- ARGV[7] the newest version of a payload that is known: a newer one is not ours to cancel
+-- ARGV[8...] cancelled batches
 --
 -- Returns {how many were looked at, id, id, ...}.
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[6], 'LIMIT', ARGV[1], ARGV[2])
@@ -16,7 +18,8 @@ for _, id in ipairs(ids) do
   local by = msg and string.match(msg, '"recall_by":"([^"]+)"')
   local batch = msg and string.match(msg, '"batch":"([^"]+)"')
   local hit = by and by <= ARGV[5]
-  for n = 7, #ARGV do
+  local version = tonumber(msg and string.match(msg, '"v":(%d+)') or 0)
+  for n = 8, version <= tonumber(ARGV[7]) and #ARGV or 0 do
     hit = hit or batch == ARGV[n]
   end
   if hit and KEYS[3] then

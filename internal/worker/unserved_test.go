@@ -270,6 +270,68 @@ func TestALaneThatIsServedIsLeftToItsWorker(t *testing.T) {
 	}
 }
 
+// What a payload of a newer version means only a newer worker knows: those of a cancelled batch wait for one, and are not looked
+// at again and again meanwhile. Their windows close all the same.
+func TestPayloadsOfANewerVersionAreNotFoundAsCancelled(t *testing.T) {
+	t.Parallel()
+	eachRedis(t, func(t *testing.T, rdb *redis.Client) {
+		l := newLeft(t, rdb)
+		l.batch("wrong", "1")
+		client := asynq.NewClientFromRedisClient(rdb)
+		by := time.Now().Add(8 * time.Second)
+		newer := map[string]tasks.Result{}
+		for i, state := range []string{"pending", "retry", "active"} {
+			payload := fmt.Sprintf(`{"v":%d,"provider":"jiguang","app":"app","message_id":%q,"recall_by":%q,"batch":"wrong","seq":%d}`,
+				tasks.Version+1, state, ledger.FormatTime(by), i+2)
+			res := tasks.Result{Queue: "jiguang:app", ID: state}
+			_, err := client.EnqueueContext(t.Context(), asynq.NewTask("recall:jiguang", []byte(payload)),
+				asynq.Queue(res.Queue), asynq.TaskID(res.ID), asynq.MaxRetry(tasks.MaxRetry))
+			if err == nil {
+				count := tasks.Count{Seq: int64(i + 2), ID: res.ID, As: tasks.Open, RecallBy: by}
+				_, err = tasks.CountIn(t.Context(), rdb, "wrong", count)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			rdb.ZAdd(t.Context(), tasks.DueKey(res.Queue), redis.Z{Score: float64(by.Unix()), Member: fmt.Sprint(by.Unix())})
+			if newer[state] = res; state != "pending" {
+				l.move(res, state, time.Now().Add(-time.Hour))
+			}
+		}
+		if err := ledger.New(rdb).Cancel(t.Context(), "wrong", "ops", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		sweep := func() {
+			rdb.HDel(t.Context(), "recallq:lane:{jiguang:app}", "sweep:jiguang:app") // the next turn to look
+			l.sweep()
+		}
+		sweep()
+		if e := l.outcomes(1)["1"]; e["outcome"] != tasks.Cancelled {
+			t.Errorf("ended as %v", e)
+		}
+		for range 3 {
+			sweep()
+		}
+		for state, res := range newer {
+			if got := l.open(res.Queue, state); !slices.Equal(got, []string{res.ID}) {
+				t.Errorf("%s is %v", state, got)
+			}
+		}
+		if n := strings.Count(l.logged(), "are ended"); n != 1 {
+			t.Errorf("%d lines on what was found:\n%s", n, l.logged())
+		}
+		l.until(func() bool {
+			sweep()
+			return rdb.XLen(t.Context(), ledger.OutcomesKey).Val() == 4
+		})
+		for state := range newer {
+			if e := l.outcomes(4)[state]; e["outcome"] != tasks.Expired {
+				t.Errorf("%s ended as %v", state, e)
+			}
+		}
+	})
+}
+
 // A lane that a newer worker has published cannot be read here, so nobody knows whether it is served: its queues are left alone.
 // The others are looked after.
 func TestALaneThatCannotBeReadKeepsNobodyFromTheOthers(t *testing.T) {
