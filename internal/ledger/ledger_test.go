@@ -258,8 +258,12 @@ func TestTextsOfABatchAreForPeople(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused := l.Retry(t.Context(), tasks.NewProducer(rdb), RetryOptions{Batch: "b", Outcome: tasks.Rejected})
-		if _, is := errors.AsType[*CancelledError](refused); !is {
+		if e, is := errors.AsType[*CancelledError](refused); !is || e.Batch != "b" {
 			t.Fatal(refused)
+		}
+		// What to type is the command line's to say.
+		if strings.Contains(refused.Error(), "enqueue retry") || strings.Contains(refused.Error(), "--") {
+			t.Errorf("%q", refused)
 		}
 		why, _ := l.Cancellation(t.Context(), "b")
 		for _, text := range []string{b.By, b.Reason, b.CancelledBy, why, refused.Error()} {

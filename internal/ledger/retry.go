@@ -26,12 +26,15 @@ type RetryOptions struct {
 	Withdrawn func(open int64)
 }
 
-// CancelledError is returned for a batch that is cancelled: what is enqueued in it would be cancelled, too.
-type CancelledError struct{ Batch, says string }
+// CancelledError is returned for a batch that is cancelled: what is enqueued in it would be cancelled, too. To try its cancelled
+// recalls again takes that back.
+type CancelledError struct {
+	Batch string
+	says  string // who cancelled it and when
+}
 
 func (e *CancelledError) Error() string {
-	return fmt.Sprintf("%s, and what is enqueued in it now would be cancelled too; first take that back: enqueue retry %s --outcome %s",
-		e.says, e.Batch, tasks.Cancelled)
+	return e.says + ", and what is enqueued in it now would be cancelled too"
 }
 
 // CheckRetry reports what is wrong with an outcome to try again.
