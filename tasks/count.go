@@ -153,6 +153,8 @@ local function count(seq, what, id, how, failure)
 		else
 			seq = known
 		end
+	elseif at(seq) == "x" and succeeded(what) and known and known ~= seq then
+		seq = known -- it is the same message: it is taken back
 	elseif at(seq) == "x" and how ~= "stays" then
 		return -- late news of a row that was enqueued again meanwhile
 	elseif known and known ~= seq then

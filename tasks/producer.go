@@ -308,7 +308,14 @@ func (p *Producer) putTask(ctx context.Context, r Recall, t *task, pr Priority) 
 		}
 		// What waits as bulk is moved here, what has failed makes way. A worker or another producer may be faster: then
 		// look again.
-		removed, marks, err := p.remove(ctx, c)
+		if c.verdict() == waiting {
+			moved, again, err := p.promote(ctx, *t, c, res)
+			if err != nil || !again {
+				return moved, err
+			}
+			continue
+		}
+		removed, _, err := p.remove(ctx, c)
 		if err != nil {
 			return Result{}, err
 		}
@@ -316,9 +323,6 @@ func (p *Producer) putTask(ctx context.Context, r Recall, t *task, pr Priority) 
 			continue
 		}
 		t.nowhere = true
-		if c.verdict() == waiting {
-			return p.promote(ctx, *t, c, marks, res)
-		}
 		res.Replaced, res.Existing = true, c.existing()
 		return p.place(ctx, r, t, res, pr)
 	}
@@ -352,34 +356,6 @@ func (p *Producer) placed(ctx context.Context, r Recall, t *task, res Result, pr
 	}
 	res.Status = Enqueued
 	p.wake(ctx, t.queue, pr)
-	return res, nil
-}
-
-// promote enqueues a copy that was removed from the bulk queue in the urgent one, as it is: with its batch, its reference,
-// and the worker's marks, which travel as task headers of the same names.
-func (p *Producer) promote(ctx context.Context, own task, c copyOf, marks map[string]string, res Result) (Result, error) {
-	t := own
-	t.payload, t.headers, t.unmistakable = c.payload, marks, true
-	if !c.recall.RecallBy.IsZero() {
-		t.recallBy = c.recall.RecallBy // its own, since its payload is
-	}
-	done, err := p.settle(ctx, t)
-	if err != nil {
-		return Result{}, err
-	}
-	if !done.enqueued { // another producer has enqueued it urgent meanwhile
-		return res.duplicate(done.inTheWay), p.giveWay(ctx, c, done.inTheWay.recall)
-	}
-	twin, err := p.oneTask(ctx, t, c.recall, Urgent)
-	if err != nil {
-		return Result{}, err
-	}
-	if twin != nil {
-		return res.duplicate(*twin), p.giveWay(ctx, c, twin.recall)
-	}
-	res = res.duplicate(c)
-	res.Queue, res.Promoted = t.queue, true
-	p.wake(ctx, t.queue, Urgent)
 	return res, nil
 }
 

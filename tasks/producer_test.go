@@ -479,7 +479,7 @@ func (h hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error { return h(ctx, cmd, next) }
 }
 
-// script tells the scripts apart by their number of keys: asynq's enqueue has two, our removal three.
+// script tells the scripts apart by their number of keys: asynq's enqueue has two, our removal three, our move five.
 func script(cmd redis.Cmder, keys int) bool {
 	args := cmd.Args()
 	return strings.HasPrefix(cmd.Name(), "eval") && len(args) > 2 && fmt.Sprint(args[2]) == fmt.Sprint(keys)
@@ -495,7 +495,7 @@ func TestTheEndOfTheContextDoesNotLoseAMovedRecall(t *testing.T) {
 		defer func() { _ = interrupted.Close() }()
 		interrupted.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
 			err := next(ctx, cmd)
-			if script(cmd, 3) && err == nil {
+			if script(cmd, 5) && err == nil {
 				cancel()
 			}
 			return err
@@ -510,19 +510,23 @@ func TestTheEndOfTheContextDoesNotLoseAMovedRecall(t *testing.T) {
 	})
 }
 
-// Redis stutters between the removal and the enqueue: the answer is lost, or the command.
+// Redis stutters while a recall is moved: the answer is lost, or the command.
 func TestAStutterOfRedisDoesNotLoseAMovedRecall(t *testing.T) {
 	t.Parallel()
 	for name, arrives := range map[string]bool{"the answer is lost": true, "the command is lost": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			onBoth(t, func(t *testing.T, rdb *redis.Client) {
+				first := message
+				first.MessageID, first.SentAt = "first", now
+				enqueue(t, newProducer(t, rdb), first, bulk)
+				enqueue(t, newProducer(t, rdb), first) // Redis knows the script from then on
 				one := enqueue(t, newProducer(t, rdb), withBatch(message, "b", 1), bulk)
 				failures := 3
 				stuttering := redis.NewClient(rdb.Options())
 				defer func() { _ = stuttering.Close() }()
 				stuttering.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-					if !script(cmd, 2) || failures == 0 {
+					if !script(cmd, 5) || failures == 0 {
 						return next(ctx, cmd)
 					}
 					failures--
@@ -543,6 +547,45 @@ func TestAStutterOfRedisDoesNotLoseAMovedRecall(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A producer that is killed while it moves recalls, which is after any of its commands, leaves each in one of the two queues.
+func TestAMoveThatIsBrokenOffLosesNothing(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		killed := errors.New("killed")
+		for after := 0; ; after++ {
+			rdb.FlushAll(t.Context())
+			one := enqueue(t, newProducer(t, rdb), withBatch(message, "b", 1), bulk)
+			left := after
+			dying := redis.NewClient(rdb.Options())
+			p := newProducer(t, dying)
+			p.SetRescue(time.Millisecond)
+			dying.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+				if left == 0 {
+					cmd.SetErr(killed)
+					return killed
+				}
+				left--
+				return next(ctx, cmd)
+			}))
+			res, err := p.Enqueue(t.Context(), message)
+			_ = dying.Close()
+			in := 0
+			for _, queue := range []string{urgentQueue, bulkQueue} {
+				in += len(rdb.LRange(t.Context(), "asynq:{"+queue+"}:pending", 0, -1).Val())
+			}
+			if in != 1 {
+				t.Fatalf("after %d commands it is in %d queues", after, in)
+			}
+			if err == nil && res.Promoted && left > 0 {
+				if r := inQueue(t, rdb, urgentQueue, one.ID); r.Batch != "b" {
+					t.Errorf("%+v", r)
+				}
+				return
+			}
+		}
+	})
 }
 
 // The same for one that takes the place of a failed one. It has no batch, so that only the lost answer tells that the copy
@@ -576,11 +619,14 @@ func TestAStutterOfRedisIsNoDuplicate(t *testing.T) {
 func TestARecallThatCannotBeWrittenAnyMoreSaysSo(t *testing.T) {
 	t.Parallel()
 	_, rdb := mini(t)
-	enqueue(t, newProducer(t, rdb), message, bulk)
+	failed := enqueue(t, newProducer(t, rdb), message)
+	end(t, rdb, failed.Queue, failed.ID, tasks.Rejected, asynq.SkipRetry)
 	away := redis.NewClient(rdb.Options())
 	defer func() { _ = away.Close() }()
+	removed := false
 	away.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
-		if script(cmd, 2) {
+		removed = removed || script(cmd, 3)
+		if removed && script(cmd, 2) {
 			cmd.SetErr(errors.New("connection reset"))
 			return cmd.Err()
 		}

@@ -135,11 +135,12 @@ func TestOfTwoNumbersOneCounts(t *testing.T) {
 		steps steps
 		want  map[string]int
 	}{
-		"the usual":                      {steps{nine, five, merge}, map[string]int{"total": 1, "open": 1}},
-		"before either was counted":      {steps{merge, nine, five}, map[string]int{"total": 1, "open": 1}},
-		"the one that went ended well":   {steps{nine, five, {count(9, tasks.Recalled)}, merge, {count(5, tasks.AlreadyRecalled)}}, map[string]int{"total": 1, "recalled": 1}},
-		"late news of the one that went": {steps{merge, {count(9, tasks.Rejected)}, {count(5, tasks.Recalled)}}, map[string]int{"total": 1, "recalled": 1}},
-		"taken for another's meanwhile":  {steps{{count(5, "")}, nine, merge}, map[string]int{"total": 1, "open": 1}},
+		"the usual":                       {steps{nine, five, merge}, map[string]int{"total": 1, "open": 1}},
+		"before either was counted":       {steps{merge, nine, five}, map[string]int{"total": 1, "open": 1}},
+		"the one that went ended well":    {steps{nine, five, {count(9, tasks.Recalled)}, merge, {count(5, tasks.AlreadyRecalled)}}, map[string]int{"total": 1, "recalled": 1}},
+		"late news of the one that went":  {steps{merge, {count(9, tasks.Rejected)}, {count(5, tasks.Recalled)}}, map[string]int{"total": 1, "recalled": 1}},
+		"well ended, taken for another's": {steps{{count(9, "")}, nine, five, {count(9, tasks.Recalled)}, merge}, map[string]int{"total": 1, "recalled": 1}},
+		"taken for another's meanwhile":   {steps{{count(5, "")}, nine, merge}, map[string]int{"total": 1, "open": 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -25,8 +25,8 @@ func fromSpreadsheet(value string) bool {
 	return strings.ContainsAny(value, "eE") && spreadsheetNumber.MatchString(value)
 }
 
-// exported is what else spreadsheets and data frames make of an id: 1828256757.0, 1,828,256,757, ="1828256757", '1828256757.
-var exported = regexp.MustCompile(`^([0-9]+\.0+|[0-9]{1,3}(,[0-9]{3})+|=.*|'.*)$`)
+// exported is what else spreadsheets and data frames make of an id: 1828256757.0, 1,828,256,757, -1828256757, ="1828256757", '1828256757.
+var exported = regexp.MustCompile(`^(-?[0-9]+([.,][0-9]+)*|=.*|'.*)$`)
 
 // nothing is what exports write where there is no id.
 var nothing = regexp.MustCompile(`^(?i:null|nil|none|nan|n/a|\\N|#N/A|#NAME\?|#NULL!|#NUM!|#REF!|#VALUE!|#DIV/0!)$`)
@@ -35,7 +35,7 @@ var nothing = regexp.MustCompile(`^(?i:null|nil|none|nan|n/a|\\N|#N/A|#NAME\?|#N
 // that was never sent says no more than that it is not found.
 func checkExport(id string) *FieldError {
 	switch {
-	case strings.ContainsAny(id, ".,='") && exported.MatchString(id):
+	case strings.ContainsAny(id, ".,='-") && exported.MatchString(id):
 		return refuse("message_id", id, spreadsheetHint)
 	case len(id) < 8 && nothing.MatchString(id):
 		return refuse("message_id", id, "is what an export writes where there is no id; leave the row out, or look the id up")
