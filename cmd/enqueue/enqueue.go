@@ -38,6 +38,11 @@ type enqueuing struct {
 	// The lanes as they were at the start.
 	published []tasks.Lane
 	lanes     map[string]tasks.Lane
+	// lanesRead are the lanes as the reader saw them last.
+	lanesRead struct {
+		list []tasks.Lane
+		at   time.Time
+	}
 }
 
 // enqueueRows is what add and --file have in common, from the rows to the exit code.
@@ -53,7 +58,8 @@ func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSour
 		return e.preview(ctx, source)
 	}
 	if err := e.open(ctx); err != nil {
-		return errors.Join(err, refused.close())
+		refused.discard()
+		return err
 	}
 	defer e.rdb.Close()
 	source, err = e.confirm(ctx, source)
@@ -61,7 +67,8 @@ func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSour
 		err = e.begin(ctx)
 	}
 	if err != nil {
-		return errors.Join(err, refused.close())
+		refused.discard()
+		return err
 	}
 	if set.generated {
 		c.say("batch %s; to go on after an interruption, run the same command with %s", set.batch, joinQuoted(e.resumeFlags()))
@@ -87,6 +94,7 @@ func (e *enqueuing) open(ctx context.Context) error {
 		return failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
 	}
 	e.published = lanes
+	e.lanesRead.list, e.lanesRead.at = lanes, e.p.now()
 	e.lanes = make(map[string]tasks.Lane, len(lanes))
 	for _, l := range lanes {
 		e.lanes[l.Name()] = l
@@ -100,6 +108,9 @@ func (e *enqueuing) begin(ctx context.Context) (err error) {
 	e.batch, err = producer.OpenBatch(ctx, tasks.BatchOptions{
 		Name: e.set.batch, By: e.set.by, Reason: e.set.reason, Inputs: e.set.inputs,
 	})
+	if err != nil && ctx.Err() != nil {
+		return &ended{exitInterrupted, errors.New("interrupted before any row was enqueued")}
+	}
 	if err != nil {
 		return failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
 	}

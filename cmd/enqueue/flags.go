@@ -79,7 +79,7 @@ func (o *enqueueFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&o.batch, "batch", "", "`NAME` of the batch that the recalls belong to (default: one is made up and printed)")
 	f.StringVar(&o.reason, "reason", "", "why the messages are recalled, kept with the batch (`TEXT`)")
 	f.StringVar(&o.by, "by", "", "who recalls them, kept with the batch (`WHO`; default user@host)")
-	f.StringVar(&o.priority, "priority", "", "`PRIORITY`: urgent or bulk (default: add and files up to 1,000 rows urgent, else bulk; said, a slow pipe need not wait for its 1,001st row)")
+	f.StringVar(&o.priority, "priority", "", "`PRIORITY`: urgent or bulk (default: add and files up to 1,000 rows urgent, else bulk; said, and with --confirm, a slow pipe need not wait for its 1,001st row)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check every row, enqueue nothing")
 	f.StringVar(&o.rejects, "rejects", "", "`FILE` for the rows that are refused, to be mended and fed back in")
 	f.BoolVar(&o.allowUnserved, "allow-unserved", false, "also enqueue for lanes that no worker has ever published")
@@ -122,11 +122,6 @@ type settings struct {
 
 // check reads the flags. Its errors are usage.
 func (o *enqueueFlags) check(p *program, flags *pflag.FlagSet) (*settings, error) {
-	for _, name := range []string{"batch", "rejects", "time-zone", "reason", "by", "format", "priority", "app", "provider", "sent-at"} {
-		if f := flags.Lookup(name); f != nil && f.Changed && f.Value.String() == "" {
-			return nil, fmt.Errorf("--%s: is empty; give a value, or leave the flag out", name)
-		}
-	}
 	now := p.now()
 	s := &settings{
 		files: o.files, batch: o.batch, reason: o.reason, by: o.by, dryRun: o.dryRun, rejects: o.rejects,

@@ -32,7 +32,8 @@ func (e *enqueuing) preview(ctx context.Context, source rowSource) error {
 	e.tally.dry = true
 	v := &previewing{enqueuing: e, found: make(map[string]*lanePreview)}
 	if err := v.connect(ctx); err != nil {
-		return errors.Join(err, e.refusals.close())
+		e.refusals.discard()
+		return err
 	}
 	if v.rdb != nil {
 		defer v.rdb.Close()

@@ -1,13 +1,8 @@
 package main
 
 import (
-	"bufio"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"unicode/utf8"
@@ -28,98 +23,19 @@ type refusals struct {
 
 	mu    sync.Mutex
 	count int
-	file  *os.File
-	old   string // where what was in the file before is now
-	out   *bufio.Writer
-	err   error // the first error in writing the file
+	file  *rejectsFile // nil if nobody wants it
+	err   error        // the first error in writing the file
 }
 
-// newRefusals creates the file, unless path is "". It refuses to write over one of the inputs: mended rejects are input,
-// and the natural name for what is still wrong with them is the same.
+// newRefusals begins the file, unless path is "".
 func newRefusals(path string, inputs []string, opt tasks.RowOptions, c *console) (*refusals, error) {
 	r := &refusals{console: c, opt: opt}
 	if path == "" {
 		return r, nil
 	}
-	if path == input.Stdin {
-		return nil, errors.New("--rejects -: name a file; results go to standard output")
-	}
-	if old, err := os.Stat(path); err == nil {
-		if isAmong(old, inputs) {
-			return nil, fmt.Errorf("--rejects %s: is one of the inputs; name another file", path)
-		}
-		if err := r.keepOld(path, old); err != nil {
-			return nil, err
-		}
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return nil, fmt.Errorf("--rejects: %w", err)
-	}
-	r.file, r.out = file, bufio.NewWriter(file)
-	return r, nil
-}
-
-// keepOld keeps what is in the file: rows of another input, perhaps, that are still to be mended. If it turns out to be the same, of a dry
-// run for example, it is dropped at the end.
-func (r *refusals) keepOld(path string, old os.FileInfo) error {
-	if !old.Mode().IsRegular() || old.Size() == 0 {
-		return nil
-	}
-	for n := 1; ; n++ {
-		r.old = path + "~"
-		if n > 1 {
-			r.old = fmt.Sprintf("%s~%d", path, n)
-		}
-		if _, err := os.Lstat(r.old); errors.Is(err, os.ErrNotExist) {
-			break
-		}
-	}
-	if err := os.Rename(path, r.old); err != nil {
-		return fmt.Errorf("--rejects: %w", err)
-	}
-	return nil
-}
-
-func isAmong(file os.FileInfo, names []string) bool {
-	return slices.ContainsFunc(names, func(name string) bool {
-		in, err := os.Stat(name)
-		return err == nil && os.SameFile(file, in)
-	})
-}
-
-// dropOld forgets what was in the file if the same is in it again.
-func (r *refusals) dropOld() error {
-	if r.old == "" {
-		return nil
-	}
-	same, err := sameContent(r.old, r.file.Name())
-	if err != nil {
-		return err
-	}
-	if same {
-		return os.Remove(r.old)
-	}
-	r.console.say("%s: what was in it before is in %s", r.file.Name(), r.old)
-	return nil
-}
-
-func sameContent(one, other string) (bool, error) {
-	var sums [2][sha256.Size]byte
-	for i, name := range []string{one, other} {
-		f, err := os.Open(name)
-		if err != nil {
-			return false, err
-		}
-		h := sha256.New()
-		_, err = io.Copy(h, f)
-		_ = f.Close()
-		if err != nil {
-			return false, err
-		}
-		h.Sum(sums[i][:0])
-	}
-	return sums[0] == sums[1], nil
+	var err error
+	r.file, err = newRejectsFile(path, inputs)
+	return r, err
 }
 
 // add reports one row. Only rows that were refused are kept for mending: one that failed goes in again with its input.
@@ -131,11 +47,18 @@ func (r *refusals) add(item input.Item, reason string, mend bool) {
 	if r.count <= refusalsShown {
 		r.console.say("%s", text)
 	}
-	if r.out == nil || !mend {
+	if r.file == nil || !mend {
 		return
 	}
-	if _, err := r.out.Write(append(item.Filled(r.opt).AppendReject(nil, text), '\n')); err != nil && r.err == nil {
+	if _, err := r.file.out.Write(append(item.Filled(r.opt).AppendReject(nil, text), '\n')); err != nil && r.err == nil {
 		r.err = err
+	}
+}
+
+// discard leaves things as they were before a run that has not come to its first row.
+func (r *refusals) discard() {
+	if r.file != nil {
+		r.file.discard()
 	}
 }
 
@@ -146,18 +69,23 @@ func (r *refusals) close() error {
 	if more := r.count - refusalsShown; more > 0 {
 		where := "; see them all with --rejects FILE"
 		if r.file != nil {
-			where = "; " + r.file.Name() + " has them all"
+			where = "; " + r.file.path + " has them all"
 		}
 		r.console.say("and %d more refused%s", more, where)
 	}
 	if r.file == nil {
 		return nil
 	}
-	if err := errors.Join(r.err, r.out.Flush(), r.file.Close()); err != nil {
-		return fmt.Errorf("--rejects: the file is not complete: %w", err)
+	if r.err != nil {
+		r.file.discard()
+		return fmt.Errorf("--rejects %s: the rows could not be written: %w", r.file.path, r.err)
 	}
-	if err := r.dropOld(); err != nil {
-		return fmt.Errorf("--rejects: %w", err)
+	kept, err := r.file.close()
+	if err != nil {
+		return fmt.Errorf("--rejects %s: %w", r.file.path, err)
+	}
+	if kept != "" {
+		r.console.say("%s: what was in it before is in %s", r.file.path, kept)
 	}
 	return nil
 }

@@ -110,7 +110,12 @@ func (p *program) rootCommand() *cobra.Command {
 			}
 			return p.enqueueFiles(cmd, &o)
 		},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return p.setFromEnv(cmd.Flags()) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseEmpty(cmd.Flags()); err != nil {
+				return err
+			}
+			return p.setFromEnv(cmd.Flags())
+		},
 	}
 	p.common.register(root.PersistentFlags())
 	o.register(root.Flags())
@@ -132,6 +137,16 @@ func firstWord(root *cobra.Command, args []string) error {
 		return fmt.Errorf("there is no subcommand %q; did you mean %s?", args[0], strings.Join(near, " or "))
 	}
 	return fmt.Errorf("there is no subcommand %q; for a file use --file %s, for an id use enqueue add %s", args[0], args[0], args[0])
+}
+
+// refuseEmpty refuses flags without a value: of a script's variable that was not set, most likely.
+func refuseEmpty(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		if text := f.Value.String(); err == nil && (text == "" || text == "[]") {
+			err = fmt.Errorf("--%s: is empty; give a value, or leave the flag out", f.Name)
+		}
+	})
+	return err
 }
 
 // setFromEnv gives the flags that the command line does not have the values of their environment variables.

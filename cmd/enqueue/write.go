@@ -187,11 +187,9 @@ func (e *enqueuing) send(ctx context.Context, item input.Item, jobs chan<- job) 
 	if !ok {
 		return true
 	}
-	// What is too late is refused in its turn, so that the rejects are in the order of the input. All else about lanes is the producer's
-	// to say, who looks at them anew.
-	if _, refused := tasks.Resolve(r, e.published, opt.Now, e.set.allowUnserved); refused.IsExpired() {
+	if refused := e.resolve(ctx, r, opt.Now); refused != nil {
 		e.tally.warn(without(warnings, tasks.NoText))
-		e.refuse(item, sayRow(item, refused), true)
+		e.refuse(item, sayRow(item, refused), refused.IsExpired())
 		return true
 	}
 	select {
@@ -200,6 +198,25 @@ func (e *enqueuing) send(ctx context.Context, item input.Item, jobs chan<- job) 
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// freshLanes is how old the lanes may be when a row is refused for them.
+const freshLanes = time.Second
+
+// resolve refuses what its lane refuses, as the producer will: here it is in its turn, so that the rejects are in the order of the input.
+// It is for the reader alone.
+func (e *enqueuing) resolve(ctx context.Context, r tasks.Recall, now time.Time) *tasks.FieldError {
+	_, refused := tasks.Resolve(r, e.lanesRead.list, now, e.set.allowUnserved)
+	if refused == nil || now.Sub(e.lanesRead.at) < freshLanes {
+		return refused
+	}
+	list, err := tasks.Lanes(ctx, e.rdb)
+	if list == nil && err != nil {
+		return nil // the producer will tell
+	}
+	e.lanesRead.list, e.lanesRead.at = list, now
+	_, refused = tasks.Resolve(r, list, now, e.set.allowUnserved)
+	return refused
 }
 
 // check reads a row's fields. A row that is refused is counted and reported here.
