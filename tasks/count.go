@@ -170,6 +170,7 @@ local function count(seq, what, id, how, failure)
 	if old == "x" then old = nil end
 	if succeeded(old) or (what == "o" and old and how ~= "reopened") then return end
 	if old ~= what then put(seq, old, what) end
+	if how == "stays" then index(id, seq) end
 	if failure ~= "" then
 		redis.call("HSET", failures, seq, failure)
 		index(id, seq)

@@ -6,7 +6,7 @@ import "context"
 // the queues live in different slots of a Redis Cluster, so that nothing can look at one and write to the other in one step. So each
 // looks into the other queue once more after it has written; one of them at least then sees both.
 
-// oneTask makes one task of a recall and its twin, if there is one. The urgent task stays, unless a worker has the bulk one in its hands.
+// oneTask makes one task of a recall and its twin, if there is one. The urgent task stays, unless a worker has the other in its hands.
 // It returns the twin if that is the one that stays. Once there is one, the end of the caller's context does not keep it from that.
 func (p *Producer) oneTask(ctx context.Context, t task, own Recall, pr Priority) (stays *copyOf, err error) {
 	elsewhere := Queue(own.Provider, own.App, pr.other())
@@ -30,10 +30,15 @@ func (p *Producer) oneTask(ctx context.Context, t task, own Recall, pr Priority)
 				return nil, p.giveWay(ctx, twin, own)
 			}
 		default:
-			if done, err = p.withdraw(ctx, t); err == nil && done {
+			var taken bool
+			if done, taken, err = p.withdraw(ctx, t); err == nil && done {
 				return &twin, nil
 			}
-			if err == nil && v == settled { // workers have both: the vendor is asked twice, and the batch still counts it once
+			if err == nil && taken && v == waiting {
+				done, _, err = p.remove(ctx, twin)
+			}
+			// If workers have both, the vendor is asked twice, and the batch still counts it once.
+			if err == nil && taken && (done || v == settled) {
 				return nil, p.giveWay(ctx, twin, own)
 			}
 		}
@@ -44,23 +49,23 @@ func (p *Producer) oneTask(ctx context.Context, t task, own Recall, pr Priority)
 	return nil, nil
 }
 
-// withdraw removes the task that was just written. It is false if a worker was faster. Others who enqueue the recall may have seen it, and
-// count it under its number.
-func (p *Producer) withdraw(ctx context.Context, t task) (bool, error) {
+// withdraw removes the task that was just written, unless a worker has taken it. Others who enqueue the recall may have seen it, and count
+// it under its number. If it is neither gone nor taken, it has changed meanwhile.
+func (p *Producer) withdraw(ctx context.Context, t task) (gone, taken bool, err error) {
 	c, err := p.look(ctx, t.queue, t.id)
 	switch {
 	case err != nil:
-		return false, err
+		return false, false, err
 	case c.state == "":
-		return true, nil // its twin's producer was faster
+		return true, false, nil // its twin's producer was faster
 	case c.verdict() != waiting:
-		return false, nil
+		return false, true, nil
 	}
 	done, _, err := p.removeUnnoted(ctx, c)
 	if err != nil || !done || c.recall.Batch == "" || c.recall.Seq == 0 {
-		return done, err
+		return done, false, err
 	}
-	return true, p.insist(ctx, c.recall.Batch, Count{Seq: c.recall.Seq, ID: c.id, As: renumbered})
+	return true, false, p.insist(ctx, c.recall.Batch, Count{Seq: c.recall.Seq, ID: c.id, As: renumbered})
 }
 
 // giveWay has the batch of a copy count that another task, winner, is the recall's now: as the same recall if that is of the same batch,

@@ -1,10 +1,13 @@
 package tasks_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"testing"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/recallq/recallq/tasks"
@@ -155,4 +158,53 @@ func TestOfTwoNumbersOneCounts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The same while workers take the recalls as they come: each counts once, whichever of its tasks they got hold of.
+func TestTheSameRowsAtOnceWithWorkers(t *testing.T) {
+	t.Parallel()
+	const rows = 200
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		count := func(ctx context.Context, task *asynq.Task) error {
+			r, err := tasks.Decode(task.Payload())
+			if err != nil {
+				return err
+			}
+			if _, err = tasks.CountIn(ctx, rdb, r.Batch, tasks.Count{Seq: r.Seq, ID: r.ID(), As: tasks.Recalled}); err != nil {
+				return err
+			}
+			text, err := json.Marshal(tasks.Outcome{Outcome: tasks.Recalled})
+			if err != nil {
+				return err
+			}
+			_, err = task.ResultWriter().Write(text)
+			return err
+		}
+		realProducer(t, rdb)
+		worker{count}.start(t, rdb, urgentQueue, bulkQueue)
+		for round := range 5 {
+			name := fmt.Sprint("b", round)
+			b := openBatch(t, realProducer(t, rdb), name)
+			var wg sync.WaitGroup
+			for _, pr := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+				wg.Go(func() {
+					var lot []tasks.Recall
+					for i := range rows {
+						lot = append(lot, row(fmt.Sprint(round, "x", i)))
+					}
+					for _, e := range b.EnqueueAll(t.Context(), lot, tasks.WithPriority(pr)) {
+						if e.Err != nil {
+							t.Error(e.Err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if err := b.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() bool { return sums(t, rdb, name)["open"] == 0 })
+			wantSums(t, rdb, name, map[string]int{"total": rows, "recalled": rows})
+		}
+	})
 }
