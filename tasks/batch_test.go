@@ -375,7 +375,7 @@ func TestBatchNames(t *testing.T) {
 	}
 }
 
-// BenchmarkBatch fills a bulk queue the way cmd/enqueue does: many goroutines on one batch.
+// BenchmarkBatch fills a bulk queue recall by recall, from many goroutines on one batch.
 func BenchmarkBatch(b *testing.B) {
 	for _, goroutines := range []int{64, 256, 1024} {
 		b.Run(fmt.Sprint(goroutines), func(b *testing.B) {
