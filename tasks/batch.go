@@ -39,6 +39,7 @@ type Batch struct {
 	producer *Producer
 	seqs     seqs
 	lanes    batchLanes
+	others   others
 	tally    *tally
 }
 
@@ -60,9 +61,10 @@ func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error
 		producer: &Producer{
 			rdb: p.rdb, reader: fast, client: asynq.NewClientFromRedisClient(fast), now: p.now, rescueFor: p.rescueFor,
 		},
-		seqs:  seqs{rdb: p.rdb, key: BatchKey(o.Name)},
-		lanes: batchLanes{rdb: p.rdb, batch: o.Name},
-		tally: newTally(p.rdb, o.Name),
+		seqs:   seqs{rdb: p.rdb, key: BatchKey(o.Name)},
+		lanes:  batchLanes{rdb: p.rdb, batch: o.Name},
+		others: others{rdb: p.rdb, batch: o.Name},
+		tally:  newTally(p.rdb, o.Name),
 	}, nil
 }
 
@@ -149,7 +151,9 @@ func (b *Batch) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (R
 	if err != nil {
 		return res, err
 	}
-	res, err = p.putTask(ctx, r, &t, o.priority)
+	if err = b.recognize(ctx, t.id); err == nil {
+		res, err = p.putTask(ctx, r, &t, o.priority)
+	}
 	if err != nil {
 		res.Seq = r.Seq // not to be used for another recall: the command may have come through
 		return res, err
@@ -175,7 +179,8 @@ func (b *Batch) count(r Recall, res Result, again bool) Result {
 			c.As = res.Existing.Standing
 		}
 	default:
-		c.Seq, c.As = 0, Duplicate
+		c.Seq, c.As, c.Of = 0, Duplicate, Number{res.Existing.Batch, res.Existing.Seq}
+		b.others.add(c.Of.Batch)
 	}
 	if res.Status == Duplicate && !again {
 		b.seqs.giveBack(r.Seq)

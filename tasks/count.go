@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	_ "embed"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -16,8 +17,10 @@ import (
 //	recallq:batch:{<name>}    hash: who, when, why, its inputs, total, and a counter for each outcome and for duplicates
 //	recallq:batch:{<name>}:s  string: one byte for each sequence number, what its recall counts as now
 //	recallq:batch:{<name>}:f  hash: sequence number -> the recall that did not succeed, as a row of input
-//	recallq:batch:{<name>}:d  hash: id -> sequence number, of recalls whose task may be another batch's, or gone
+//	recallq:batch:{<name>}:d  hash: id -> sequence number and those before it, of recalls that failed, and of duplicates without a batch
 //	recallq:batch:{<name>}:i  hash: input -> whether it is still being read
+//	recallq:batch:{<name>}:o  set: the other batches of which it has duplicates
+//	recallq:batch:{<name>}:o:<other>:<page>  the sequence numbers that its duplicates have in another batch, a sheet of them
 //
 // "open" is no counter: it is what total has beyond the others.
 const batchPrefix = "recallq:batch:"
@@ -41,15 +44,18 @@ const maxSeq = 1 << 27
 // Open never replaces an outcome unless Reopened. So it does not matter whether the enqueuer or a fast worker comes first, nor
 // how often either comes.
 //
-// A recall that has failed or is a duplicate is also known by its id. When its row is enqueued again under another number, that
-// number takes its place in the sums.
+// A recall that has failed is also known by its id. When its row is enqueued again under another number, that number takes its place
+// in the sums. A duplicate is known by the number that it has in its own batch, and by its id if it has none.
 type Count struct {
-	// Seq is the recall's number. Zero for a Duplicate: it gets one, unless its id has one already.
+	// Seq is the recall's number. Zero for a Duplicate: it gets one if it needs one.
 	Seq int64
 	// ID is the task id.
 	ID string
-	// As is Open, Duplicate or one of [Outcomes]; empty changes no sum and only makes the recall known by its id.
+	// As is Open, Duplicate or one of [Outcomes]; empty changes no sum and only makes the recall known by its id, with Of only
+	// if it counts as that one's duplicate.
 	As string
+	// Of is the recall of another batch that a Duplicate is a duplicate of; zero if that has no batch.
+	Of Number
 	// Reopened lets Open replace an outcome without success.
 	Reopened bool
 	// Seen says that Open was read off a task, and may be old news: it does not take the place of another number that is open.
@@ -71,152 +77,24 @@ var letters = map[string]string{
 	"": "-", renumbered: "x", Open: "o", Recalled: "r", AlreadyRecalled: "a", Expired: "e", NotFound: "n", Rejected: "j", Cancelled: "c", Duplicate: "d",
 }
 
-// countScript counts recalls of one batch.
-//
-// KEYS the hash, its bytes, its failures, its ids, its inputs
-// ARGV[1] the latest recall_by as text, or empty; ARGV[2] when the keys expire then, Unix seconds
-// ARGV[3...] for each recall: sequence number, letter, id in short, "reopened", "seen", "stays" or empty; the failure or empty
-//
-// Returns 1 if the batch is cancelled, else 0.
-var countScript = redis.NewScript(`
-local hash, bytes, failures, ids = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local names = {r="recalled", a="already_recalled", e="expired", n="not_found", j="rejected", c="cancelled", d="duplicate"}
-local delta, total = {}, 0
-local indexed = redis.call("EXISTS", ids) == 1
-local created = redis.call("EXISTS", bytes) == 0
-local noted = false
-local ended = {} -- ids whose old number has ended well, so that it is the one that counts
+//go:embed count.lua
+var countSource string
 
--- A step counts neighbours, most of them: their bytes are read and written together.
-local pages, written, fresh = {}, {}, {}
-local function at(seq)
-	seq = tonumber(seq)
-	local b = written[seq]
-	if not b then
-		local page, offset = math.floor(seq / 512), seq % 512
-		if not pages[page] then pages[page] = redis.call("GETRANGE", bytes, page * 512, page * 512 + 511) end
-		b = string.sub(pages[page], offset + 1, offset + 1)
-	end
-	if b == "" or b == "\0" then return nil end
-	return b
-end
-local function put(seq, old, new)
-	if old and old ~= "x" then delta[old] = (delta[old] or 0) - 1; total = total - 1 end
-	if new ~= "x" then delta[new] = (delta[new] or 0) + 1; total = total + 1 end
-	seq = tonumber(seq)
-	if not written[seq] then fresh[#fresh+1] = seq end
-	written[seq] = new
-end
-local function write()
-	table.sort(fresh)
-	local i = 1
-	while i <= #fresh do
-		local first, run = fresh[i], {}
-		while fresh[i] == first + #run do
-			run[#run+1] = written[fresh[i]]
-			i = i + 1
-		end
-		redis.call("SETRANGE", bytes, first, table.concat(run))
-	end
-end
-local function index(id, seq)
-	redis.call("HSET", ids, id, seq)
-	indexed, noted = true, true
-end
-local function succeeded(b) return b == "r" or b == "a" end
-
-local function count(seq, what, id, how, failure)
-	local known = indexed and redis.call("HGET", ids, id) or nil
-	if what == "-" then
-		if not known then index(id, seq) end
-		return
-	end
-	if what == "x" then
-		local old = at(seq)
-		if succeeded(old) then
-			ended[id] = true
-		elseif old ~= "x" then
-			put(seq, old, "x")
-			redis.call("HDEL", failures, seq)
-		end
-		return
-	end
-	if how == "stays" and ended[id] then
-		local old = at(seq)
-		if old ~= "x" then put(seq, old, "x") end
-		return
-	end
-	if what == "d" then
-		if not known then
-			if seq == "0" then seq = tostring(redis.call("HINCRBY", hash, "next_seq", 1)) end
-			index(id, seq)
-		else
-			seq = known
-		end
-	elseif at(seq) == "x" and succeeded(what) and known and known ~= seq then
-		seq = known -- it is the same message: it is taken back
-	elseif at(seq) == "x" and how ~= "stays" then
-		return -- late news of a row that was enqueued again meanwhile
-	elseif known and known ~= seq then
-		local before = at(known)
-		if succeeded(before) or (how == "seen" and before == "o") then return end
-		if before then
-			put(known, before, "x")
-			redis.call("HDEL", failures, known)
-		end
-		index(id, seq)
-	end
-	local old = at(seq)
-	if old == "x" then old = nil end
-	if succeeded(old) or (what == "o" and old and how ~= "reopened") then return end
-	if old ~= what then put(seq, old, what) end
-	if how == "stays" then index(id, seq) end
-	if failure ~= "" then
-		redis.call("HSET", failures, seq, failure)
-		index(id, seq)
-	elseif old and old ~= what and old ~= "o" then
-		redis.call("HDEL", failures, seq)
-	end
-	-- What has ended well is not enqueued again while its task is kept, and that has the number.
-	if indexed and succeeded(what) then redis.call("HDEL", ids, id) end
-end
-
-for i = 3, #ARGV, 5 do
-	count(ARGV[i], ARGV[i+1], ARGV[i+2], ARGV[i+3], ARGV[i+4])
-end
-write()
-for letter, by in pairs(delta) do
-	if names[letter] and by ~= 0 then redis.call("HINCRBY", hash, names[letter], by) end
-end
-if total ~= 0 then redis.call("HINCRBY", hash, "total", total) end
-
--- Expiry is set where it may be missing, and not each time: a worker counts one recall a call.
-local last, expires = unpack(redis.call("HMGET", hash, "last_recall_by", "expires_at"))
-if ARGV[1] ~= "" and ARGV[1] > (last or "") then
-	expires, created = ARGV[2], true
-	redis.call("HSET", hash, "last_recall_by", ARGV[1], "expires_at", expires)
-end
-expires = expires or ARGV[2]
-if created then
-	for _, key in ipairs(KEYS) do redis.call("EXPIREAT", key, expires) end
-elseif noted then
-	redis.call("EXPIREAT", failures, expires)
-	redis.call("EXPIREAT", ids, expires)
-end
-return redis.call("HEXISTS", hash, "cancelled_at")`)
+var countScript = redis.NewScript(countSource)
 
 // perCount is the number of arguments of countScript for one recall.
-const perCount = 5
+const perCount = 6
 
 // CountScript returns the script that counts recalls of one batch, with its keys and arguments, for callers that send it with
 // other commands. It returns 1 if the batch is cancelled. What has no number in range, or no known outcome, is left out.
 func CountScript(batch string, counts ...Count) (script *redis.Script, keys []string, args []any, err error) {
 	key := BatchKey(batch)
+	sheets := sheets{keys: []string{key, key + ":s", key + ":f", idsKey(batch), key + ":i", othersKey(batch)}}
 	args = make([]any, 2, 2+perCount*len(counts))
 	var latest time.Time
 	for _, c := range counts {
 		letter := letters[c.As]
-		if letter == "" || c.Seq < 0 || c.Seq > maxSeq || c.Seq == 0 && c.As != Duplicate {
+		if letter == "" || c.Seq < 0 || c.Seq > maxSeq || c.Seq == 0 && c.As != Duplicate && !c.Of.known() {
 			continue
 		}
 		var failure []byte
@@ -234,7 +112,7 @@ func CountScript(batch string, counts ...Count) (script *redis.Script, keys []st
 		case c.stays:
 			how = "stays"
 		}
-		args = append(args, strconv.FormatInt(c.Seq, 10), letter, shortID(c.ID), how, failure)
+		args = append(args, strconv.FormatInt(c.Seq, 10), letter, shortID(c.ID), how, failure, sheets.place(batch, c.Of))
 		if c.RecallBy.After(latest) {
 			latest = c.RecallBy
 		}
@@ -244,7 +122,7 @@ func CountScript(batch string, counts ...Count) (script *redis.Script, keys []st
 		text, from = showTime(latest), latest
 	}
 	args[0], args[1] = text, from.Add(KeepBatch).Unix()
-	return countScript, []string{key, key + ":s", key + ":f", key + ":d", key + ":i"}, args, nil
+	return countScript, sheets.keys, args, nil
 }
 
 // CountIn counts recalls of one batch, in one step. It reports whether the batch is cancelled.

@@ -196,6 +196,17 @@ func (p *Producer) remove(ctx context.Context, c copyOf) (bool, map[string]strin
 	return p.removeUnnoted(ctx, c)
 }
 
+// replace is remove for a copy that has failed and makes way for t. Where it counted as a duplicate in the batch of t, that is told, too.
+func (p *Producer) replace(ctx context.Context, c copyOf, t task) (bool, error) {
+	if of := (Number{c.recall.Batch, c.recall.Seq}); t.batch != "" && t.batch != of.Batch && of.known() {
+		if _, err := CountIn(ctx, p.rdb, t.batch, Count{ID: c.id, Of: of}); err != nil {
+			return false, err
+		}
+	}
+	removed, _, err := p.remove(ctx, c)
+	return removed, err
+}
+
 func (p *Producer) removeUnnoted(ctx context.Context, c copyOf) (bool, map[string]string, error) {
 	state := c.state
 	if state == "" || state == "pending" {
@@ -234,6 +245,7 @@ func (p *Producer) note(ctx context.Context, c copyOf) error {
 // task is a task on its way into its queue.
 type task struct {
 	id, kind, queue string
+	batch           string
 	payload         []byte
 	headers         map[string]string
 	retention       time.Duration
@@ -342,7 +354,7 @@ func (p *Producer) settleOnce(ctx context.Context, t *task, s *settlement, unsur
 		s.inTheWay = c
 		return false, nil
 	}
-	removed, _, err := p.remove(ctx, c)
+	removed, err := p.replace(ctx, c, *t)
 	if err != nil {
 		return false, err
 	}

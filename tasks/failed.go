@@ -12,10 +12,10 @@ import (
 // FailureIn returns what a batch knows of the failure of a recall, by its task id; false if it has none. It is known there
 // longer than its task is kept.
 func FailureIn(ctx context.Context, rdb redis.Cmdable, batch, id string) (Failure, bool, error) {
-	seq, err := rdb.HGet(ctx, BatchKey(batch)+":d", shortID(id)).Result()
+	seq, err := numberIn(ctx, rdb, batch, id)
 	var text string
 	if err == nil {
-		text, err = rdb.HGet(ctx, BatchFailuresKey(batch), seq).Result()
+		text, err = rdb.HGet(ctx, BatchFailuresKey(batch), strconv.FormatInt(seq, 10)).Result()
 	}
 	if errors.Is(err, redis.Nil) {
 		return Failure{}, false, nil
@@ -27,7 +27,6 @@ func FailureIn(ctx context.Context, rdb redis.Cmdable, batch, id string) (Failur
 	if err != nil {
 		return Failure{}, false, fmt.Errorf("looking for %s in the batch %s: %w", id, batch, err)
 	}
-	f.Recall.Batch = batch
-	f.Recall.Seq, _ = strconv.ParseInt(seq, 10, 64)
+	f.Recall.Batch, f.Recall.Seq = batch, seq
 	return f, f.ID == id, nil
 }

@@ -287,7 +287,7 @@ func taskOf(r Recall, pr Priority, retention time.Duration) (task, error) {
 		return task{}, err
 	}
 	return task{
-		id: r.ID(), kind: TaskType(r.Provider), queue: Queue(r.Provider, r.App, pr),
+		id: r.ID(), kind: TaskType(r.Provider), queue: Queue(r.Provider, r.App, pr), batch: r.Batch,
 		payload: payload, unmistakable: r.Batch != "", retention: retention, recallBy: r.RecallBy,
 	}, nil
 }
@@ -315,7 +315,7 @@ func (p *Producer) putTask(ctx context.Context, r Recall, t *task, pr Priority) 
 			}
 			continue
 		}
-		removed, _, err := p.remove(ctx, c)
+		removed, err := p.replace(ctx, c, *t)
 		if err != nil {
 			return Result{}, err
 		}

@@ -21,6 +21,7 @@ func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...Enqueu
 	for i, r := range recalls {
 		rows[i] = b.lotRow(ctx, r, opts)
 	}
+	b.recognizeAll(ctx, rows)
 	b.look(ctx, rows, func(row *lotRow) bool { return !row.done }, (*lotRow).fail)
 	b.write(ctx, rows)
 	b.meet(ctx, rows)
@@ -77,6 +78,22 @@ func (b *Batch) lotRow(ctx context.Context, r Recall, opts []EnqueueOption) lotR
 		row.Err, row.done = err, true
 	}
 	return row
+}
+
+// recognizeAll is recognize for rows.
+func (b *Batch) recognizeAll(ctx context.Context, rows []lotRow) {
+	var ids []string
+	for i := range rows {
+		if row := &rows[i]; !row.done {
+			ids = append(ids, row.task.id)
+		}
+	}
+	err := b.recognize(ctx, ids...)
+	for i := range rows {
+		if row := &rows[i]; err != nil && !row.done {
+			row.fail(err)
+		}
+	}
 }
 
 // look finds which of some rows are not in the other queue of their lane, and calls them fresh. Hardly any is there, so one question asks

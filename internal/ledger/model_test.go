@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -216,21 +217,54 @@ func (m *model) put(name, id string, priority tasks.Priority, res tasks.Result) 
 // die enqueues a row the way an enqueuer does that is killed before it has counted it.
 func (m *model) die(name string, priority tasks.Priority, id string) {
 	m.note("enqueue %s in %s, %s, and die", id, name, priority)
+	rdb := redis.NewClient(m.rdb.Options())
+	defer func() { _ = rdb.Close() }()
+	rdb.AddHook(dying{tasks.BatchKey(name)})
+	alive := m.producer
+	m.producer = tasks.NewProducer(rdb)
 	b := m.open(name)
-	m.must(b.Close(m.t.Context()))
-	if k := m.tasks[id]; k != nil && k.failed() && k.outcome == "" {
-		return
+	m.producer = alive
+	res, err := b.Enqueue(m.t.Context(), m.row(id), tasks.WithPriority(priority))
+	m.must(err)
+	if err := b.Close(m.t.Context()); !errors.Is(err, errDied) {
+		m.t.Fatalf("%v\n%s", err, m.story())
 	}
-	r := m.row(id)
-	seq, err := m.rdb.HIncrBy(m.t.Context(), tasks.BatchKey(name), fieldNextSeq, 1).Result()
-	m.must(err)
-	r.Batch, r.Seq = name, seq
-	res, err := m.producer.Enqueue(m.t.Context(), r, tasks.WithPriority(priority))
-	m.must(err)
-	res.Seq = seq
 	if want := m.put(name, id, priority, res); want != res.Status {
 		m.t.Fatalf("%s in %s is %s, not %s\n%s", id, name, res.Status, want, m.story())
 	}
+}
+
+var errDied = errors.New("died")
+
+// dying is a client that dies when what it has enqueued in a batch is to be counted.
+type dying struct{ batch string }
+
+func (d dying) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d dying) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if d.counts(cmd) {
+			cmd.SetErr(errDied)
+			return errDied
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (d dying) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// counts reports whether a command counts a recall in the batch, other than to note what there was before it is enqueued: EVALSHA, the
+// script, the number of keys, the keys, two arguments, and of each recall its number, its letter, its id, a word and its failure.
+func (d dying) counts(cmd redis.Cmder) bool {
+	args := cmd.Args()
+	if name := cmd.Name(); name != "evalsha" && name != "eval" || args[3] != d.batch || args[2].(int) < 6 {
+		return false // a batch is counted in six keys or more
+	}
+	recalls := args[3+args[2].(int)+2:]
+	failure, _ := recalls[4].([]byte)
+	return recalls[1] != "-" && len(failure) == 0
 }
 
 // key is a key of the task's queue in asynq.
