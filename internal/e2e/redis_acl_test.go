@@ -128,7 +128,28 @@ func refusedNothing(t *testing.T, admin *redis.Client) {
 	}
 }
 
-// produces enqueues as a push system does: a recall, one in a batch, and one that waited and is urgent now.
+// Operators and the worker's inbox enqueue as producers do.
+func TestWhoeverEnqueuesHasAProducersRights(t *testing.T) {
+	users := documentedUsers(t)
+	for _, right := range users["producer"][4:] {
+		for _, user := range []string{"operator", "worker"} {
+			if text := right.(string); text[0] != '>' && !covers(users[user], text) {
+				t.Errorf("%s lacks %s, which producer has", user, text)
+			}
+		}
+	}
+}
+
+// covers reports whether a user's rights hold one: a command, or a pattern of keys or channels.
+func covers(rights []any, right string) bool {
+	return slices.ContainsFunc(rights, func(r any) bool {
+		prefix, open := strings.CutSuffix(r.(string), "*")
+		return r == right || open && strings.HasPrefix(right, prefix)
+	})
+}
+
+// produces enqueues as a push system does: a recall, one in a batch, and one that waited and is urgent now. Another batch has so many
+// duplicates that their numbers are bits.
 func (s *formSite) produces() {
 	s.t.Helper()
 	ctx := s.t.Context()
@@ -155,6 +176,23 @@ func (s *formSite) produces() {
 	}
 	if res, err := p.Enqueue(ctx, waits); err != nil || !res.Promoted {
 		s.t.Errorf("the producer's promotion: %+v, %v", res, err)
+	}
+	again, err := p.OpenBatch(ctx, tasks.BatchOptions{Name: "again", By: "the push system"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if res, err := again.Enqueue(ctx, waits); err != nil || res.Existing.Batch != "produced" {
+		s.t.Errorf("the producer's duplicate: %+v, %v", res, err)
+	}
+	if err := again.Close(ctx); err != nil {
+		s.t.Error(err)
+	}
+	var many []tasks.Count
+	for seq := range int64(600) {
+		many = append(many, tasks.Count{ID: waits.ID(), As: tasks.Duplicate, Of: tasks.Number{Batch: "produced", Seq: 2 + seq}})
+	}
+	if _, err := tasks.CountIn(ctx, s.client(s.producer), "again", many...); err != nil {
+		s.t.Error(err)
 	}
 }
 
