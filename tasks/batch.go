@@ -2,9 +2,7 @@ package tasks
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -41,6 +39,7 @@ type Batch struct {
 	lanes    batchLanes
 	others   others
 	tally    *tally
+	used     numbers
 }
 
 // OpenBatch begins a batch, or goes on with it. A batch that was cancelled is cancelled no more. The Batch has to be closed.
@@ -56,7 +55,7 @@ func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error
 	if err := beginBatch(ctx, p.rdb, o, now); err != nil {
 		return nil, err
 	}
-	return &Batch{
+	b := &Batch{
 		name: o.Name,
 		producer: &Producer{
 			rdb: p.rdb, reader: fast, client: asynq.NewClientFromRedisClient(fast), now: p.now, rescueFor: p.rescueFor,
@@ -64,8 +63,12 @@ func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error
 		seqs:   seqs{rdb: p.rdb, key: BatchKey(o.Name)},
 		lanes:  batchLanes{rdb: p.rdb, batch: o.Name},
 		others: others{rdb: p.rdb, batch: o.Name},
-		tally:  newTally(p.rdb, o.Name),
-	}, nil
+	}
+	if _, err := b.others.get(ctx); err != nil {
+		return nil, err
+	}
+	b.tally = newTally(p.rdb, o.Name)
+	return b, nil
 }
 
 // beginScript writes what is known of a batch when an input begins.
@@ -179,13 +182,18 @@ func (b *Batch) count(r Recall, res Result, again bool) Result {
 			c.As = res.Existing.Standing
 		}
 	default:
-		c.Seq, c.As, c.Of = 0, Duplicate, Number{res.Existing.Batch, res.Existing.Seq}
-		b.others.add(c.Of.Batch)
+		c.Seq, c.As = 0, Duplicate
+		if of := (Number{res.Existing.Batch, res.Existing.Seq}); of.known() && b.others.admit(of.Batch) {
+			c.Of = of
+		}
 	}
 	if res.Status == Duplicate && !again {
 		b.seqs.giveBack(r.Seq)
 	}
 	b.tally.add(c)
+	if res.Status == Enqueued {
+		b.used.add(res.Seq) // after the tally has it, see Check
+	}
 	return res
 }
 
@@ -206,9 +214,10 @@ for _, input in ipairs(ARGV) do
 end
 return 1`)
 
-// Done says that inputs were read to their ends and all their recalls were enqueued. It counts them first.
+// Done says that inputs were read to their ends and all their recalls were enqueued. It counts them first. The error is a
+// [LostError] if Redis has lost some of them meanwhile; the batch then waits for the inputs to be enqueued again.
 func (b *Batch) Done(ctx context.Context, inputs ...string) error {
-	if err := b.Flush(ctx); err != nil {
+	if err := b.Check(ctx); err != nil {
 		return err
 	}
 	args := make([]any, len(inputs))
@@ -227,47 +236,4 @@ func (b *Batch) Close(ctx context.Context) error {
 	err := b.Flush(ctx)
 	b.tally.stop()
 	return err
-}
-
-// seqs hands out sequence numbers, taken from the batch in blocks. It is safe for concurrent use.
-type seqs struct {
-	rdb redis.Cmdable
-	key string
-
-	mu    sync.Mutex
-	free  []int64
-	block int64
-}
-
-// Blocks grow, so that a single recall leaves no large hole in the batch's bytes.
-const (
-	firstBlock = 8
-	mostBlock  = 512
-)
-
-func (s *seqs) take(ctx context.Context) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.free) == 0 {
-		s.block = min(max(2*s.block, firstBlock), mostBlock)
-		last, err := s.rdb.HIncrBy(ctx, s.key, "next_seq", s.block).Result()
-		if err != nil {
-			return 0, fmt.Errorf("numbering recalls of %s: %w", s.key, err)
-		}
-		if last > maxSeq {
-			return 0, errors.New("the batch is full; use another name for the rest")
-		}
-		for seq := last; seq > last-s.block; seq-- {
-			s.free = append(s.free, seq)
-		}
-	}
-	seq := s.free[len(s.free)-1]
-	s.free = s.free[:len(s.free)-1]
-	return seq, nil
-}
-
-func (s *seqs) giveBack(seq int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.free = append(s.free, seq)
 }

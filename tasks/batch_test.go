@@ -268,7 +268,7 @@ func TestBatchThroughARestart(t *testing.T) {
 		s.Restart()
 	}
 	wg.Wait()
-	if err := b.Flush(t.Context()); err != nil {
+	if err := b.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wantSums(t, rdb, "b", map[string]int{"total": rows, "open": rows})
@@ -319,7 +319,7 @@ func TestLotsThroughARestart(t *testing.T) {
 		s.Restart()
 	}
 	wg.Wait()
-	if err := b.Flush(t.Context()); err != nil {
+	if err := b.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wantSums(t, rdb, "b", map[string]int{"total": rows, "open": rows})

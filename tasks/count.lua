@@ -150,6 +150,7 @@ local function count(seq, what, id, how, failure, place)
 		local before = at(own)
 		if succeeded(before) or (how == "seen" and before == "o") then
 			index(id, own, known .. "," .. seq)
+			if succeeded(before) and not at(seq) then put(seq, nil, "x") end
 			return
 		end
 		if before then

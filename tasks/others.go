@@ -50,8 +50,12 @@ func (s *sheets) place(batch string, n Number) string {
 	return strconv.Itoa(i+1) + ":" + strconv.FormatInt(n.Seq%sheetSize, 10)
 }
 
-// othersFor is how long the names of other batches are used without looking again. What this process has counted it knows at once.
-const othersFor = time.Second
+const (
+	// othersFor is how long the names of other batches are used without looking again. What this process has counted it knows at once.
+	othersFor = time.Second
+	// mostOthers is how many there may be: each is asked for each row. The duplicates of yet others are known by their ids.
+	mostOthers = 32
+)
 
 // others are the batches that have recalls which count as duplicates in this one. It is safe for concurrent use.
 type others struct {
@@ -63,31 +67,42 @@ type others struct {
 	read  time.Time
 }
 
+// get returns the names. One caller reads them again now and then, and the rest does not wait for it.
 func (o *others) get(ctx context.Context) ([]string, error) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.read.IsZero() && time.Since(o.read) < othersFor {
-		return o.names, nil
+	names, fresh := o.names, time.Since(o.read) < othersFor
+	o.read = time.Now()
+	o.mu.Unlock()
+	if fresh {
+		return names, nil
 	}
 	names, err := o.rdb.SMembers(ctx, othersKey(o.batch)).Result()
 	if err != nil {
 		return nil, fmt.Errorf("looking for the duplicates of %s: %w", o.batch, err)
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, name := range o.names { // what is not counted yet
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
-	o.names, o.read = names, time.Now()
+	o.names = names
 	return names, nil
 }
 
-func (o *others) add(name string) {
+// admit reports whether a batch is one of the others now.
+func (o *others) admit(name string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if name != "" && !slices.Contains(o.names, name) {
-		o.names = append(slices.Clip(o.names), name)
+	if slices.Contains(o.names, name) {
+		return true
 	}
+	if len(o.names) >= mostOthers {
+		return false
+	}
+	o.names = append(slices.Clip(o.names), name)
+	return true
 }
 
 // recognize has duplicates that their own batches know by their ids be known by these here as well.
@@ -100,15 +115,21 @@ func (b *Batch) recognize(ctx context.Context, ids ...string) error {
 	for i, id := range ids {
 		short[i] = shortID(id)
 	}
-	var counts []Count
-	for _, name := range names {
-		known, err := b.producer.reader.HMGet(ctx, idsKey(name), short...).Result()
-		if err != nil {
-			return fmt.Errorf("looking for recalls in the batch %s: %w", name, err)
+	asked := make([]*redis.SliceCmd, len(names))
+	_, err = b.producer.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, name := range names {
+			asked[i] = pipe.HMGet(ctx, idsKey(name), short...)
 		}
-		for i, v := range known {
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("looking for recalls in the batches that %s has duplicates of: %w", b.name, err)
+	}
+	var counts []Count
+	for i, name := range names {
+		for j, v := range asked[i].Val() {
 			for _, seq := range numbersOf(v) {
-				counts = append(counts, Count{ID: ids[i], Of: Number{name, seq}})
+				counts = append(counts, Count{ID: ids[j], Of: Number{name, seq}})
 			}
 		}
 	}

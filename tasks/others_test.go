@@ -148,6 +148,26 @@ func duplicates(t *testing.T, rdb *redis.Client, batch string) int {
 	return n
 }
 
+// Each other batch is asked for each row, so that there are not any number of them: what more there is, is known by its id.
+func TestDuplicatesOfManyBatches(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	p := realProducer(t, rdb)
+	const batches = 50
+	for range 2 {
+		c := openBatch(t, p, "c")
+		for i := range batches {
+			id := strconv.Itoa(i)
+			add(t, openBatch(t, p, "other-"+id), id)
+			add(t, c, id)
+		}
+	}
+	wantSums(t, rdb, "c", map[string]int{"total": batches, "duplicate": batches})
+	if asked := rdb.SCard(t.Context(), tasks.BatchKey("c")+":o").Val(); asked != 32 {
+		t.Errorf("%d batches are asked", asked)
+	}
+}
+
 // A number that others have written, and that would fill Redis or name another key, is not believed: the id counts then.
 func TestNumbersOfOthersAreNotBelieved(t *testing.T) {
 	t.Parallel()
