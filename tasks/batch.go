@@ -171,7 +171,7 @@ func (b *Batch) count(r Recall, res Result, again bool) Result {
 	own := res.Existing.Batch == b.name && res.Existing.Seq > 0
 	switch {
 	case res.Status == Enqueued:
-		res.Seq = r.Seq
+		res.Seq, c.queue = r.Seq, res.Queue
 	case own && again && res.Existing.Seq == r.Seq:
 		res.Status, res.Existing, res.Seq = Enqueued, Existing{}, r.Seq
 	case own:

@@ -64,6 +64,8 @@ type Count struct {
 	stays bool
 	// Failure is what to keep of an outcome without success.
 	Failure *Failure
+	// queue is where the recall was enqueued just now.
+	queue string
 	// RecallBy keeps the batch until [KeepBatch] later. Zero: as long as it is kept anyway.
 	RecallBy time.Time
 }

@@ -1,9 +1,14 @@
 package tasks_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"strconv"
+	"sync/atomic"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/tasks"
@@ -98,4 +103,41 @@ func TestWhatCouldNotBeCheckedIsCheckedLater(t *testing.T) {
 	if err := b.Check(t.Context()); !errors.As(err, &lost) || lost.Lost != 10 {
 		t.Errorf("%v", err)
 	}
+}
+
+// Redis goes away before the last recalls are counted, and comes back without some of them: they are lost, and not open.
+func TestWhatIsCountedAfterAnOutageHasATask(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	var away atomic.Bool
+	rdb.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		if away.Load() && script(cmd, 6) { // counting
+			cmd.SetErr(io.ErrUnexpectedEOF)
+			return cmd.Err()
+		}
+		return next(ctx, cmd)
+	}))
+	b := openBatch(t, realProducer(t, rdb), "b")
+	add(t, b, "0")
+	away.Store(true)
+	var lost []string
+	for i := 1; i < 5; i++ {
+		res, err := b.Enqueue(t.Context(), row(strconv.Itoa(i)), bulk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost = append(lost, tasks.TaskKey(res.Queue, res.ID))
+	}
+	if b.Flush(t.Context()) == nil {
+		t.Fatal("it was counted")
+	}
+	if err := rdb.Del(t.Context(), lost[:3]...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	away.Store(false)
+	var missing *tasks.LostError
+	if err := b.Check(t.Context()); !errors.As(err, &missing) || missing.Lost != 3 {
+		t.Errorf("%v", err)
+	}
+	wantSums(t, rdb, "b", map[string]int{"total": 2, "open": 2})
 }

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,7 @@ const (
 
 // tally counts the recalls of one batch, many in one step and in the order in which they came. Its method add never waits.
 type tally struct {
-	rdb   redis.Scripter
+	rdb   redis.UniversalClient
 	batch string
 
 	cancelled atomic.Bool
@@ -28,11 +29,12 @@ type tally struct {
 
 	mu      sync.Mutex
 	waiting []Count
+	unsure  int // how many of them, the first ones, were added before Redis was away
 
 	sending sync.Mutex // held while a step is made, so that steps keep their order
 }
 
-func newTally(rdb redis.Scripter, batch string) *tally {
+func newTally(rdb redis.UniversalClient, batch string) *tally {
 	t := &tally{rdb: rdb, batch: batch, kick: make(chan struct{}, 1), done: make(chan struct{})}
 	t.wg.Go(t.run)
 	return t
@@ -75,24 +77,74 @@ func (t *tally) flush(ctx context.Context) error {
 	t.sending.Lock()
 	defer t.sending.Unlock()
 	for {
-		t.mu.Lock()
-		step := t.waiting[:min(len(t.waiting), mostCounts)]
-		t.mu.Unlock()
+		step, unsure := t.next()
 		if len(step) == 0 {
 			return nil
 		}
-		cancelled, err := CountIn(ctx, t.rdb, t.batch, step...)
+		counts, err := step, error(nil)
+		if unsure {
+			counts, err = t.withTasks(ctx, step)
+		}
+		if err == nil && len(counts) > 0 {
+			var cancelled bool
+			if cancelled, err = CountIn(ctx, t.rdb, t.batch, counts...); err == nil {
+				t.cancelled.Store(cancelled)
+			}
+		}
 		if err != nil {
+			t.doubt()
 			return err
 		}
-		t.cancelled.Store(cancelled)
-		t.mu.Lock()
-		t.waiting = t.waiting[len(step):]
-		if len(t.waiting) == 0 {
-			t.waiting = nil
-		}
-		t.mu.Unlock()
+		t.drop(len(step))
 	}
+}
+
+// next is what the next step counts.
+func (t *tally) next() (step []Count, unsure bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := min(len(t.waiting), mostCounts)
+	if t.unsure > 0 {
+		n = min(n, t.unsure)
+	}
+	return t.waiting[:n], t.unsure > 0
+}
+
+// doubt notes that Redis was away: it may come back without the tasks that were enqueued before.
+func (t *tally) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsure = len(t.waiting)
+}
+
+func (t *tally) drop(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsure = max(0, t.unsure-n)
+	if t.waiting = t.waiting[n:]; len(t.waiting) == 0 {
+		t.waiting = nil
+	}
+}
+
+// withTasks leaves out recalls that were enqueued and have no task any more: they are not open but lost. One that has ended meanwhile,
+// so that its task is gone, its worker has counted.
+func (t *tally) withTasks(ctx context.Context, step []Count) ([]Count, error) {
+	pipe := t.rdb.Pipeline()
+	exist := make([]*redis.IntCmd, 0, 2*len(step))
+	for _, c := range step {
+		provider, app, p, _ := ParseQueue(c.queue)
+		exist = append(exist, pipe.Exists(ctx, TaskKey(c.queue, c.ID)), pipe.Exists(ctx, TaskKey(Queue(provider, app, p.other()), c.ID)))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("looking for tasks of the batch %s: %w", t.batch, err)
+	}
+	var kept []Count
+	for i, c := range step {
+		if c.queue == "" || exist[2*i].Val()+exist[2*i+1].Val() > 0 {
+			kept = append(kept, c)
+		}
+	}
+	return kept, nil
 }
 
 func (t *tally) stop() {

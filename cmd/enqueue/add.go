@@ -33,8 +33,9 @@ func (p *program) addCommand() *cobra.Command {
 			if set.priority == "" {
 				set.priority = tasks.Urgent
 			}
-			set.inputs = []string{argumentsName}
-			return p.enqueueRows(cmd.Context(), set, &idArguments{ids: ids})
+			source := &idArguments{ids: ids}
+			set.inputs = []string{source.key()}
+			return p.enqueueRows(cmd.Context(), set, source)
 		},
 	}
 	o.register(cmd.Flags())
@@ -43,7 +44,7 @@ func (p *program) addCommand() *cobra.Command {
 	return cmd
 }
 
-// argumentsName is what messages and the batch call the command line as an input.
+// argumentsName is what messages call the command line as an input.
 const argumentsName = "arguments"
 
 // idArguments are the ids of a command line, as an input whose lines are the arguments.
@@ -57,5 +58,18 @@ func (a *idArguments) Next() (input.Item, error) {
 		return input.Item{}, io.EOF
 	}
 	a.next++
-	return input.Item{Input: argumentsName, Line: a.next, Row: tasks.IDRow(a.ids[a.next-1])}, nil
+	return a.item(a.next), nil
+}
+
+func (a *idArguments) item(n int) input.Item {
+	return input.Item{Input: argumentsName, Line: n, Row: tasks.IDRow(a.ids[n-1])}
+}
+
+// key is what the batch calls the arguments: those of another command are another input.
+func (a *idArguments) key() string {
+	items := make([]input.Item, len(a.ids))
+	for i := range items {
+		items[i] = a.item(i + 1)
+	}
+	return input.KeyOf(argumentsName, items...)
 }

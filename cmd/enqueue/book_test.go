@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -112,15 +113,17 @@ func TestACancelledBatchStopsItsEnqueue(t *testing.T) {
 	if err := ledger.New(s.rdb).Cancel(ctx, "b", "alice", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
+	var feeding sync.WaitGroup
+	feeding.Go(func() {
 		for from := 5_000; from < 1_000_000; from += 1000 {
 			s.feed(from, from+1000)
 		}
-	}()
+	})
+	defer feeding.Wait()
 	if code := s.exit(); code != exitFailure {
 		t.Errorf("exit code %d, want %d", code, exitFailure)
 	}
-	if !s.says("the batch b was cancelled by alice at ")() || !s.says("to go on from here: enqueue --file -")() {
+	if !s.says("the batch b was cancelled by alice at ")() || !s.says("to go on after all, which withdraws the cancellation: enqueue --file -")() {
 		t.Errorf("%s", s.stderr.String())
 	}
 	if _, enqueued, _, _ := s.counts(); enqueued != s.queued() || enqueued > 900_000 {

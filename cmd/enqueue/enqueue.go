@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/internal/redisconn"
 	"github.com/recallq/recallq/tasks"
 )
@@ -104,6 +105,9 @@ func (e *enqueuing) open(ctx context.Context) error {
 
 // begin opens the batch, the last thing before the first row.
 func (e *enqueuing) begin(ctx context.Context) (err error) {
+	if err := e.meetBatch(ctx); err != nil {
+		return err
+	}
 	producer := tasks.NewProducer(e.rdb, tasks.WithClock(e.p.now))
 	e.batch, err = producer.OpenBatch(ctx, tasks.BatchOptions{
 		Name: e.set.batch, By: e.set.by, Reason: e.set.reason, Inputs: e.set.inputs,
@@ -113,6 +117,39 @@ func (e *enqueuing) begin(ctx context.Context) (err error) {
 	}
 	if err != nil {
 		return failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
+	}
+	return nil
+}
+
+// meetBatch says that the batch is there already, which may be an old one of the same name. One that was cancelled takes only the inputs
+// that it had: other rows would bring back what somebody has cancelled.
+func (e *enqueuing) meetBatch(ctx context.Context) error {
+	if e.set.generated {
+		return nil
+	}
+	book := ledger.New(e.rdb)
+	b, err := book.Batch(ctx, e.set.batch)
+	if errors.Is(err, ledger.ErrNoBatch) {
+		return nil
+	}
+	var again bool
+	if err == nil {
+		again, err = book.Knows(ctx, b.Name, e.set.inputs...)
+	}
+	if err != nil {
+		return failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
+	}
+	switch cancelled := !b.CancelledAt.IsZero(); {
+	case cancelled && !again:
+		return fmt.Errorf("the batch %s was cancelled by %s at %s, and other rows enqueued in it would bring its %s back; use another --batch, or bring them back first: enqueue retry %s --outcome cancelled",
+			b.Name, b.CancelledBy, showClock(b.CancelledAt, e.p.now()), recalls(b.Open+b.Outcomes[tasks.Cancelled]), b.Name)
+	case cancelled:
+		e.console.say("batch %s: its cancellation by %s is withdrawn; %s that had not ended go on", b.Name, b.CancelledBy, recalls(b.Open))
+	case !again:
+		e.console.say("batch %s is there already, begun by %s at %s; these rows are added to it", b.Name, b.By, showClock(b.CreatedAt, e.p.now()))
+	}
+	if e.set.reason != "" && b.Reason != "" && e.set.reason != b.Reason {
+		e.console.say("batch %s keeps its reason: %s", b.Name, b.Reason)
 	}
 	return nil
 }
@@ -148,7 +185,6 @@ func laneNotices(name string, lane tasks.Lane, published bool, now time.Time) []
 // end says how the run went, and turns it into the exit code.
 func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error {
 	e.console.done()
-	code := e.tally.code()
 	within := answerWithin
 	if runErr != nil {
 		within = stopWithin // Redis is away, most likely
@@ -159,6 +195,7 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 	if err := e.refusals.close(); err != nil {
 		runErr = errors.Join(runErr, err)
 	}
+	code := e.tally.code()
 	if runErr != nil {
 		code = exitFailure
 		e.console.say("enqueue: %s", runErr)
@@ -174,12 +211,18 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 	return e.close(code)
 }
 
-// settle has the batch count what is not counted yet, and says which inputs were read to their ends.
+// settle has the batch count what is not counted yet, looks whether Redis has kept it, and says which inputs were read to their ends.
 func (e *enqueuing) settle(ctx context.Context, complete bool, within time.Duration) error {
 	call, cancel := onItsWay(ctx, within)
 	defer cancel()
-	var err error
-	if complete {
+	err := e.batch.Check(call)
+	var lost *tasks.LostError
+	if errors.As(err, &lost) {
+		err = nil
+		e.lose(lost)
+	}
+	// An input of which something was lost has to be read again.
+	if err == nil && complete && !e.tally.lost {
 		err = e.batch.Done(call, e.set.inputs...)
 	}
 	if closeErr := e.batch.Close(call); err == nil {

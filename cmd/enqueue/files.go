@@ -24,7 +24,7 @@ func (p *program) enqueueFiles(cmd *cobra.Command, o *enqueueFlags) error {
 	if err != nil {
 		return err
 	}
-	set.inputs = files.names()
+	set.inputs = files.keys()
 	return p.enqueueRows(cmd.Context(), set, files)
 }
 
@@ -80,12 +80,13 @@ func (f *files) missingColumns() []error {
 	return errs
 }
 
-func (f *files) names() []string {
-	names := make([]string, len(f.readers))
+// keys are what the batch calls the inputs.
+func (f *files) keys() []string {
+	keys := make([]string, len(f.readers))
 	for i, r := range f.readers {
-		names[i] = r.Name()
+		keys[i] = r.Key()
 	}
-	return names
+	return keys
 }
 
 func (f *files) Next() (input.Item, error) {

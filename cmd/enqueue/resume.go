@@ -20,7 +20,11 @@ func (e *enqueuing) sayResume(err error) {
 	if len(e.p.fromEnv) > 0 {
 		e.console.say("set as now: %s", strings.Join(e.p.fromEnv, ", "))
 	}
-	e.console.say("to go on from here: %s", e.resume())
+	how := "to go on from here"
+	if e.batch.Cancelled() {
+		how = "to go on after all, which withdraws the cancellation"
+	}
+	e.console.say("%s: %s", how, e.resume())
 }
 
 // resume is the command that goes on where this run stopped.

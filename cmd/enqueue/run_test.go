@@ -261,6 +261,83 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 	s.batchHas("b", map[string]string{"total": "10000", "duplicate": "0", "reading": "0"})
 }
 
+// Redis comes back with what it had when it last saved. The run says what is lost and fails; the same command again makes the batch whole.
+func TestRedisCameBackWithoutItsLastWrites(t *testing.T) {
+	server := redistest.Start(t, "--appendonly", "no")
+	args := append(bulkArgs, "--batch", "b", "--priority", "bulk")
+	s := start(t, server.Addr, time.Minute, args...)
+	s.feed(0, 500)
+	counted := func(n string) func() bool {
+		return func() bool { return s.rdb.HGet(ctx, tasks.BatchKey("b"), "total").Val() == n }
+	}
+	s.until("500 recalls counted", counted("500"))
+	if err := s.rdb.Save(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.feed(500, 700)
+	s.until("700 recalls counted", counted("700"))
+	server.Kill()
+	s.feed(700, 800)
+	s.until("the message", s.says("waiting up to 1m for it"))
+	server.Restart()
+	_ = s.stdin.Close()
+	if code := s.exit(); code != exitFailure {
+		t.Errorf("exit code %d, want %d\n%s", code, exitFailure, s.stderr.String())
+	}
+	for _, want := range []string{" and has lost 200 recalls of this run; the same command again enqueues them\n", "to go on from here: enqueue --file - "} {
+		if !s.says(want)() {
+			t.Errorf("%q is missing in %q", want, s.stderr.String())
+		}
+	}
+	if read, enqueued, _, failed := s.counts(); read != 800 || enqueued != 600 || failed != 200 || s.queued() != 600 {
+		t.Errorf("read %d, enqueued %d, failed %d, in the queue %d, want 800, 600, 200, 600", read, enqueued, failed, s.queued())
+	}
+	s.batchHas("b", map[string]string{"total": "600", "reading": "1"})
+
+	again := start(t, server.Addr, time.Minute, args...)
+	again.feed(0, 800)
+	_ = again.stdin.Close()
+	if code := again.exit(); code != exitOK {
+		t.Errorf("exit code %d of the second run\n%s", code, again.stderr.String())
+	}
+	if _, enqueued, duplicate, _ := again.counts(); enqueued != 200 || duplicate != 600 || again.queued() != 800 {
+		t.Errorf("enqueued %d, duplicate %d, in the queue %d, want 200, 600, 800", enqueued, duplicate, again.queued())
+	}
+	again.batchHas("b", map[string]string{"total": "800", "duplicate": "0", "reading": "0"})
+}
+
+// A pipe that was interrupted is not read to its end because another one was, under the same batch.
+func TestAnotherPipeIsAnotherInput(t *testing.T) {
+	server := miniredis.RunT(t)
+	args := append(bulkArgs, "--batch", "b", "--priority", "bulk")
+	run := func(from, to int) *running {
+		s := start(t, server.Addr(), time.Minute, args...)
+		s.feed(from, to)
+		return s
+	}
+	first := run(0, 24)
+	first.until("24 recalls queued", func() bool { return first.queued() == 24 })
+	first.interrupt()
+	if code := first.exit(); code != exitInterrupted {
+		t.Errorf("exit code %d, want %d", code, exitInterrupted)
+	}
+	_ = first.stdin.Close()
+	for _, step := range []struct {
+		from, to int
+		want     map[string]string
+	}{
+		{1000, 1005, map[string]string{"total": "29", "inputs": "2", "reading": "1"}},
+		{0, 100, map[string]string{"total": "105", "inputs": "2", "reading": "0"}},
+	} {
+		s := run(step.from, step.to)
+		_ = s.stdin.Close()
+		if code := s.exit(); code != exitOK {
+			t.Errorf("exit code %d\n%s", code, s.stderr.String())
+		}
+		s.batchHas("b", step.want)
+	}
+}
+
 func TestRedisOutOfMemory(t *testing.T) {
 	server := redistest.Start(t, "--maxmemory", "10mb", "--maxmemory-policy", "noeviction")
 	s := start(t, server.Addr, time.Minute, append(bulkArgs, "--batch", "b", "--yes")...)

@@ -20,6 +20,7 @@ type tally struct {
 	expired   int
 	invalid   int
 	failed    int
+	lost      bool // some of the failed were enqueued, and then lost by Redis
 
 	dry                bool // a dry run's: nothing of it has happened
 	replaced, promoted int
@@ -85,6 +86,15 @@ func (t *tally) refuse(expired bool) {
 }
 
 func (t *tally) fail() { t.add(&t.failed) }
+
+// lose counts enqueued rows as failed that Redis does not know any more.
+func (t *tally) lose(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.enqueued -= n
+	t.failed += n
+	t.lost = true
+}
 
 func (t *tally) add(counter *int) {
 	t.mu.Lock()

@@ -321,8 +321,24 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 	}
 	if len(left) == 0 && e.outage.over() {
 		e.console.say("Redis answers again; going on")
+		e.recount(call)
 	}
 	return left
+}
+
+// recount looks whether Redis came back with all that was enqueued before it went. If it cannot be told now, the end of the run will tell.
+func (e *enqueuing) recount(ctx context.Context) {
+	var lost *tasks.LostError
+	if err := e.batch.Check(ctx); errors.As(err, &lost) {
+		e.lose(lost)
+	}
+}
+
+// lose says that recalls which were enqueued are gone.
+func (e *enqueuing) lose(lost *tasks.LostError) {
+	e.tally.lose(lost.Lost)
+	e.console.say("%s: Redis came back without its last writes (a restart without appendonly, or a replica that was behind) and has lost %s of this run; "+
+		"the same command again enqueues them", e.where, recalls(int64(lost.Lost)))
 }
 
 // settled counts a row that Redis has answered.

@@ -180,6 +180,15 @@ func (l *Ledger) ReadingInputs(ctx context.Context, batch string) ([]string, err
 	return names, nil
 }
 
+// Knows reports whether inputs were read in a batch before, each of them.
+func (l *Ledger) Knows(ctx context.Context, batch string, inputs ...string) (bool, error) {
+	known, err := l.rdb.HMGet(ctx, tasks.BatchKey(batch)+":i", inputs...).Result()
+	if err != nil {
+		return false, fmt.Errorf("read the inputs of the batch %s: %w", batch, err)
+	}
+	return !slices.Contains(known, nil), nil
+}
+
 // failuresAtOnce is how many failures are read in one round trip.
 const failuresAtOnce = 500
 

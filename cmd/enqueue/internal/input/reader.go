@@ -2,14 +2,17 @@ package input
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -49,6 +52,31 @@ type Reader struct {
 
 // Name is the input's name, as messages call it.
 func (r *Reader) Name() string { return r.name }
+
+// Key is what a batch calls the input, the same whenever it is read again from its beginning: the file's whole path, or for
+// standard input what its first row is. It is to be asked for before [Reader.Next].
+func (r *Reader) Key() string {
+	if r.file == nil {
+		return KeyOf(r.name, *r.first)
+	}
+	if whole, err := filepath.Abs(r.name); err == nil {
+		return whole
+	}
+	return r.name
+}
+
+// KeyOf is what a batch calls an input that has no place and begins with certain rows.
+func KeyOf(name string, rows ...Item) string {
+	hash := sha256.New()
+	for _, item := range rows {
+		hash.Write(item.AppendReject(nil, ""))
+	}
+	begins, _ := rows[0].Row.Get("message_id")
+	return fmt.Sprintf("%s (%s #%x)", name, providers.Line(begins, mostInKey), hash.Sum(nil)[:4])
+}
+
+// mostInKey bounds the id in a key, in bytes.
+const mostInKey = 64
 
 // Format is the format that the input is read as; never [Auto].
 func (r *Reader) Format() Format { return r.format }
