@@ -253,6 +253,51 @@ func TestScheduledTasksAreLookedForNowAndThen(t *testing.T) {
 	}
 }
 
+// Two calls of this hour are made and two recalls wait: the third call of the day has its slot in an hour, the next one after
+// Shanghai's midnight.
+func TestABacklogKnowsTheCallsMade(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	spec, _ := providers.Lookup(providers.RongCloud)
+	l := w.process("a", spec.Limits...)
+	w.skew(l)
+	for range 2 {
+		w.settle(l, w.goes(l, Ask{}), noFault)
+	}
+	for i := range 2 {
+		_, _ = w.mr.Lpush("asynq:{timpush:chat:bulk}:pending", fmt.Sprint("id-", i))
+	}
+	b, err := l.Backlog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 14*time.Hour + time.Second; (b.Takes - want).Abs() > time.Second {
+		t.Errorf("takes %s, want %s", b.Takes, want)
+	}
+	s, err := ReadStatus(t.Context(), w.rdb, tasks.Lane{Provider: "timpush", App: "chat", Limits: spec.Limits}, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := NewSchedule(spec.Limits, s.Opens(w.now), s.Made).Skip(s.Waiting()).Sub(w.now)
+	if (b.Takes - told).Abs() > time.Second {
+		t.Errorf("takes %s by the worker, %s by what enqueue lanes reads", b.Takes, told)
+	}
+}
+
+// A lane that is throttled begins when the vendor lets it.
+func TestABacklogBeginsWhenTheLaneOpens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a", perSecond)
+	w.skew(l)
+	w.settle(l, w.goes(l, Ask{}), &providers.Fault{Kind: providers.Throttled, RetryAfter: time.Minute})
+	_, _ = w.mr.Lpush("asynq:{timpush:chat}:pending", "id")
+	b, err := l.Backlog(t.Context())
+	if err != nil || (b.Takes-time.Minute).Abs() > time.Second {
+		t.Errorf("takes %s, %v", b.Takes, err)
+	}
+}
+
 func TestTheNextExpiryIsThatOfWhatWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

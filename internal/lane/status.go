@@ -23,8 +23,9 @@ type Status struct {
 	Throttled time.Time
 	// Urgent and Bulk are the lane's queues.
 	Urgent, Bulk Queue
-	// NextExpiry is when the next window of a recall that may still wait closes, to within [tasks.DueStep]; zero if nothing
-	// waits.
+	// NextExpiry is when the first window of a recall that waits closes, to within [tasks.DueStep]; zero if nothing waits. Where
+	// Redis does not let this user look, or so many wait that it would take too long, it may be earlier: when that of one that
+	// has ended does.
 	NextExpiry time.Time
 	// Made are the calls that the lane's limits may still count, latest first.
 	Made []time.Time
@@ -60,6 +61,27 @@ func (s Status) Opens(now time.Time) time.Time {
 // A hold binds only the credentials it was seen with, and which those are only the lane's workers know: of the holds on record
 // it takes the one that they have published. Those of earlier credentials stay on record and mean nothing.
 func ReadStatus(ctx context.Context, rdb redis.Cmdable, l tasks.Lane, now time.Time) (Status, error) {
+	r, err := readLane(ctx, rdb, l)
+	if err != nil {
+		return Status{}, err
+	}
+	s := r.status(now)
+	s.Hold = binding(r.state, l)
+	look := lookout{rdb: rdb, queues: r.queues, now: now, rest: hurry}
+	if s.NextExpiry, err = look.glance(ctx, readFinding(r.state[fieldExpiry])); err != nil {
+		return Status{}, fmt.Errorf("read how the lane %s stands: %w", l.Name(), err)
+	}
+	return s, nil
+}
+
+// laneReads is what Redis has of a lane.
+type laneReads struct {
+	state  map[string]string // the lane's hash
+	made   []time.Time       // calls that the limits may count, latest first
+	queues [2]queueReads
+}
+
+func readLane(ctx context.Context, rdb redis.Cmdable, l tasks.Lane) (laneReads, error) {
 	key := "recallq:lane:{" + l.Name() + "}"
 	most := int64(0)
 	for _, limit := range l.Limits {
@@ -67,29 +89,34 @@ func ReadStatus(ctx context.Context, rdb redis.Cmdable, l tasks.Lane, now time.T
 	}
 	pipe := rdb.Pipeline()
 	state := pipe.HGetAll(ctx, key)
-	made := pipe.ZRevRangeWithScores(ctx, key+":calls", 0, max(most-1, 0))
-	queues := [2]queueReads{
+	var made *redis.ZSliceCmd
+	if most > 0 {
+		made = pipe.ZRangeWithScores(ctx, key+":calls", -most, -1)
+	}
+	r := laneReads{queues: [2]queueReads{
 		readQueue(ctx, pipe, tasks.Queue(l.Provider, l.App, tasks.Urgent)),
 		readQueue(ctx, pipe, tasks.Queue(l.Provider, l.App, tasks.Bulk)),
-	}
+	}}
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return Status{}, fmt.Errorf("read how the lane %s stands: %w", l.Name(), err)
+		return laneReads{}, fmt.Errorf("read how the lane %s stands: %w", l.Name(), err)
 	}
-	s := Status{Hold: binding(state.Val(), l), Urgent: queues[0].queue(), Bulk: queues[1].queue()}
-	if until := millisOf(state.Val()["shut_until"]); until.After(now) {
+	r.state = state.Val()
+	if made == nil {
+		return r, nil
+	}
+	for _, z := range slices.Backward(made.Val()) {
+		r.made = append(r.made, fromMillis(int64(z.Score)))
+	}
+	return r, nil
+}
+
+// status is all but the hold and the next expiry.
+func (r laneReads) status(now time.Time) Status {
+	s := Status{Urgent: r.queues[0].queue(), Bulk: r.queues[1].queue(), Made: r.made}
+	if until := millisOf(r.state["shut_until"]); until.After(now) {
 		s.Throttled = until
 	}
-	for i, q := range []Queue{s.Urgent, s.Bulk} {
-		if at := queues[i].nextExpiry(); q.Open() > 0 && !at.IsZero() && (s.NextExpiry.IsZero() || at.Before(s.NextExpiry)) {
-			s.NextExpiry = at
-		}
-	}
-	if most > 0 {
-		for _, z := range made.Val() {
-			s.Made = append(s.Made, fromMillis(int64(z.Score)))
-		}
-	}
-	return s, nil
+	return s
 }
 
 // binding is the hold that binds the lane's workers.
@@ -154,7 +181,11 @@ func (r queueReads) queue() Queue {
 	return q
 }
 
-func (r queueReads) nextExpiry() time.Time {
+// waiting is how many recalls wait, or are to be tried again.
+func (r queueReads) waiting() int64 { return r.pending.Val() + r.retry.Val() }
+
+// told is the earliest time at which a window closes that producers have told; zero if there is none.
+func (r queueReads) told() time.Time {
 	if len(r.due.Val()) == 0 {
 		return time.Time{}
 	}

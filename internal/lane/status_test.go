@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -70,6 +71,48 @@ func TestScheduleOfManyCalls(t *testing.T) {
 	}
 	if got := NewSchedule(nil, from, nil).Skip(1 << 60); !got.Equal(from) {
 		t.Errorf("without limits the last call is at %s", got)
+	}
+}
+
+// Skipping has to come to what taking the slots one by one comes to, whatever the limits and the calls before.
+func TestScheduleSkipsAsItTakes(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	periods := []providers.Limit{{Per: time.Second}, {Per: time.Minute}, {Per: time.Hour}, {Day: true}, {Day: true, TimeZone: providers.Shanghai()}}
+	for range 1000 {
+		var limits []providers.Limit
+		for i, l := range periods {
+			second := slices.ContainsFunc(limits, func(have providers.Limit) bool { return have.Day && l.Day }) // refused by the configuration
+			if second || random.IntN(2) == 0 {
+				continue
+			}
+			l.Calls = 1 + random.IntN([]int{20, 300, 500, 500, 500}[i])
+			limits = append(limits, l)
+		}
+		from := clock(t, "2026-11-20 12:00:00").Add(time.Duration(random.Int64N(int64(48 * time.Hour))))
+		made := make([]time.Time, random.IntN(50))
+		for i := range made {
+			made[i] = from.Add(-time.Duration(random.Int64N(int64(3 * time.Hour))))
+		}
+		n := 1 + random.Int64N(10_000)
+		one := NewSchedule(limits, from, made)
+		one.walk(n - 1)
+		want := one.Take()
+		if got := NewSchedule(limits, from, made).Skip(n); !got.Equal(want) {
+			t.Fatalf("%v, %d made, %d calls: %s, want %s", limits, len(made), n, got, want)
+		}
+	}
+}
+
+func TestScheduleOfMoreCallsThanThereIsTimeFor(t *testing.T) {
+	t.Parallel()
+	spec, _ := providers.Lookup(providers.RongCloud)
+	from := clock(t, "2026-11-20 12:00:00")
+	if got := NewSchedule(spec.Limits, from, nil).Skip(1 << 60); got.Year() < 9999 {
+		t.Errorf("the last call is at %s", got)
+	}
+	if got := NewSchedule(spec.Limits, from, nil).Skip(3_000_000).Year(); got < 4700 || got > 4800 { // a million days
+		t.Errorf("the last call is in the year %d", got)
 	}
 }
 

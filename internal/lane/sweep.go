@@ -3,10 +3,7 @@ package lane
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
-	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -165,100 +161,4 @@ func wrapSweep(queue string, err error) error {
 // take fetches a recall that the sweep has found. Its reply is as that of asynq's own dequeue.
 func (d *Dequeuer) take(ctx context.Context, id string, args []any) *redis.Cmd {
 	return takeScript.Run(ctx, d.UniversalClient, d.keys[:], append(slices.Clone(args[:2]), id)...)
-}
-
-// Backlog is what waits in a lane.
-type Backlog struct {
-	Tasks int64 // waiting, or to be tried again
-	// Takes is how long the lane needs for them at its limits; zero if it has none.
-	Takes time.Duration
-	// NextExpiry is when the next window of a recall that may still wait closes, to within [tasks.DueStep]; zero if nothing
-	// waits.
-	NextExpiry time.Time
-}
-
-// Backlog reads what waits in both of the lane's queues.
-func (l *Lane) Backlog(ctx context.Context) (Backlog, error) {
-	var b Backlog
-	for _, p := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
-		queue := tasks.Queue(l.opt.Provider, l.opt.App, p)
-		pipe := l.rdb.Pipeline()
-		pending := pipe.LLen(ctx, "asynq:{"+queue+"}:pending")
-		again := pipe.ZCard(ctx, "asynq:{"+queue+"}:retry")
-		next := pipe.ZRangeWithScores(ctx, tasks.DueKey(queue), 0, 0)
-		if _, err := pipe.Exec(ctx); err != nil {
-			return Backlog{}, fmt.Errorf("read the backlog of %s: %w", queue, err)
-		}
-		waiting := pending.Val() + again.Val()
-		b.Tasks += waiting
-		if waiting == 0 || len(next.Val()) == 0 {
-			continue
-		}
-		at := time.Unix(int64(next.Val()[0].Score), 0)
-		if b.NextExpiry.IsZero() || at.Before(b.NextExpiry) {
-			b.NextExpiry = at
-		}
-	}
-	if b.Tasks > 0 && b.Tasks <= exactBelow {
-		if err := l.exactExpiry(ctx, &b); err != nil {
-			return Backlog{}, err
-		}
-	}
-	b.Takes = Takes(l.terms.Load().limits, b.Tasks)
-	return b, nil
-}
-
-// exactBelow is how many waiting recalls are looked at one by one. The times told to the sweep are those of ended recalls as
-// well; among many that hardly matters, among a few it would be a false alarm.
-const exactBelow = 100
-
-// recallBy finds when a recall's window closes in asynq's message, where the payload stands as it is.
-var recallBy = regexp.MustCompile(`"recall_by":"([^"]+)"`)
-
-// exactExpiry reads from what waits when the next window closes.
-func (l *Lane) exactExpiry(ctx context.Context, b *Backlog) error {
-	b.NextExpiry = time.Time{}
-	for _, p := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
-		prefix := "asynq:{" + tasks.Queue(l.opt.Provider, l.opt.App, p) + "}:"
-		pipe := l.rdb.Pipeline()
-		pending := pipe.LRange(ctx, prefix+"pending", 0, exactBelow)
-		again := pipe.ZRange(ctx, prefix+"retry", 0, exactBelow)
-		if _, err := pipe.Exec(ctx); err != nil {
-			return fmt.Errorf("read what waits in %s: %w", l.Name(), err)
-		}
-		pipe = l.rdb.Pipeline()
-		var messages []*redis.StringCmd
-		for _, id := range slices.Concat(pending.Val(), again.Val()) {
-			messages = append(messages, pipe.HGet(ctx, prefix+"t:"+id, "msg"))
-		}
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-			return fmt.Errorf("read what waits in %s: %w", l.Name(), err)
-		}
-		for _, m := range messages {
-			found := recallBy.FindStringSubmatch(m.Val())
-			if found == nil {
-				continue
-			}
-			at, err := time.Parse(payloadTime, found[1])
-			if err == nil && (b.NextExpiry.IsZero() || at.Before(b.NextExpiry)) {
-				b.NextExpiry = at
-			}
-		}
-	}
-	return nil
-}
-
-// Takes is how long a lane needs for so many calls at its limits: the longest that any of them asks for. It does not know
-// what was called before.
-func Takes(limits []providers.Limit, calls int64) time.Duration {
-	var longest float64
-	for _, l := range limits {
-		per := l.Per
-		if l.Day {
-			per = 24 * time.Hour
-		}
-		windows := (calls + int64(l.Calls) - 1) / int64(l.Calls)
-		longest = max(longest, float64(max(windows-1, 0))*float64(per))
-	}
-	return time.Duration(min(longest, math.MaxInt64/2))
 }
