@@ -107,6 +107,10 @@ func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, 
 		args = append(args, name)
 	}
 	key := BatchKey(o.Name)
+	// First, so that somebody who cancels the batch meanwhile is in both places, or in none.
+	if err := rdb.SRem(ctx, CancelledKey, o.Name).Err(); err != nil {
+		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
+	}
 	createdAt, err := beginScript.Run(ctx, rdb, []string{key, key + ":i"}, args...).Text()
 	if err != nil {
 		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
@@ -114,12 +118,7 @@ func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, 
 	if created, err := time.Parse(time.RFC3339, createdAt); err == nil {
 		now = created
 	}
-	_, err = rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		pipe.ZAdd(ctx, BatchesKey, redis.Z{Score: float64(now.UnixMilli()), Member: o.Name})
-		pipe.SRem(ctx, CancelledKey, o.Name)
-		return nil
-	})
-	if err != nil {
+	if err := rdb.ZAdd(ctx, BatchesKey, redis.Z{Score: float64(now.UnixMilli()), Member: o.Name}).Err(); err != nil {
 		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
 	}
 	return nil
@@ -231,9 +230,13 @@ func (b *Batch) Done(ctx context.Context, inputs ...string) error {
 	return nil
 }
 
-// Close frees what the batch holds, after a last try to count what is not counted. The Redis client stays its caller's.
+// Close frees what the batch holds, after a last try to count what is not counted. The Redis client stays its caller's. To close it
+// again does no harm.
 func (b *Batch) Close(ctx context.Context) error {
 	err := b.Flush(ctx)
+	for _, queue := range b.producer.wakes.takeAll() {
+		_ = b.producer.rdb.Publish(ctx, WakeChannel, queue).Err()
+	}
 	b.tally.stop()
 	return err
 }

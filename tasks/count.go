@@ -34,9 +34,9 @@ func BatchFailuresKey(name string) string { return BatchKey(name) + ":f" }
 // KeepBatch is how long a batch is kept after its latest recall_by.
 const KeepBatch = 7 * 24 * time.Hour
 
-// maxSeq bounds sequence numbers: the string of bytes is as long as the largest, and a payload that somebody else has written
+// MaxSeq bounds sequence numbers: the string of bytes is as long as the largest, and a payload that somebody else has written
 // must not fill Redis.
-const maxSeq = 1 << 27
+const MaxSeq = 1 << 27
 
 // Count is what one recall of a batch counts as from now on.
 //
@@ -96,7 +96,7 @@ func CountScript(batch string, counts ...Count) (script *redis.Script, keys []st
 	var latest time.Time
 	for _, c := range counts {
 		letter := letters[c.As]
-		if letter == "" || c.Seq < 0 || c.Seq > maxSeq || c.Seq == 0 && c.As != Duplicate && !c.Of.known() {
+		if letter == "" || c.Seq < 0 || c.Seq > MaxSeq || c.Seq == 0 && c.As != Duplicate && !c.Of.known() {
 			continue
 		}
 		var failure []byte

@@ -23,6 +23,9 @@ import (
 // attempts and calls made go on counting.
 const MarkPrefix = "rq_"
 
+// MaybeMark is the mark that is "1" once a call was started that may have gone through, although no answer came.
+const MaybeMark = MarkPrefix + "maybe"
+
 // ErrorMark is the mark in which the worker leaves why a recall ended without success.
 const ErrorMark = MarkPrefix + "error"
 
@@ -197,13 +200,17 @@ func (p *Producer) remove(ctx context.Context, c copyOf) (bool, map[string]strin
 }
 
 // replace is remove for a copy that has failed and makes way for t. Where it counted as a duplicate in the batch of t, that is told, too.
-func (p *Producer) replace(ctx context.Context, c copyOf, t task) (bool, error) {
+// A call that may have gone through is remembered: its vendor may answer that the message is recalled already, or unknown for that reason.
+func (p *Producer) replace(ctx context.Context, c copyOf, t *task) (bool, error) {
 	if of := (Number{c.recall.Batch, c.recall.Seq}); t.batch != "" && t.batch != of.Batch && of.known() {
 		if _, err := CountIn(ctx, p.rdb, t.batch, Count{ID: c.id, Of: of}); err != nil {
 			return false, err
 		}
 	}
-	removed, _, err := p.remove(ctx, c)
+	removed, marks, err := p.remove(ctx, c)
+	if marks[MaybeMark] == "1" {
+		t.headers = map[string]string{MaybeMark: "1"}
+	}
 	return removed, err
 }
 
@@ -354,7 +361,7 @@ func (p *Producer) settleOnce(ctx context.Context, t *task, s *settlement, unsur
 		s.inTheWay = c
 		return false, nil
 	}
-	removed, err := p.replace(ctx, c, *t)
+	removed, err := p.replace(ctx, c, t)
 	if err != nil {
 		return false, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -64,7 +65,14 @@ type limitJSON struct {
 	TimeZone string `json:"time_zone,omitempty"`
 }
 
-const perDay = "day"
+const (
+	perDay = "day"
+	// maxHold bounds the reason of a hold, in bytes.
+	maxHold = 64
+)
+
+// zonePattern is what names of time zones look like.
+var zonePattern = regexp.MustCompile(`^[A-Za-z0-9_+/-]{0,64}$`)
 
 // MarshalJSON writes the lane as the value in [LanesKey].
 func (l Lane) MarshalJSON() ([]byte, error) {
@@ -85,11 +93,21 @@ func (l Lane) MarshalJSON() ([]byte, error) {
 	return json.Marshal(w)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and leaves keys that it does not know alone.
+// UnmarshalJSON reads what MarshalJSON writes, and leaves keys that it does not know alone. What does not look like a worker's is
+// refused: it is shown to people.
 func (l *Lane) UnmarshalJSON(text []byte) error {
 	var w laneJSON
 	if err := json.Unmarshal(text, &w); err != nil {
 		return err
+	}
+	if !slices.Contains(providers.Names(), w.Provider) {
+		return fmt.Errorf("provider %q is none", w.Provider)
+	}
+	if err := CheckApp(w.App); err != nil {
+		return fmt.Errorf("app %q %w", w.App, err)
+	}
+	if providers.Line(w.Hold, maxHold) != w.Hold {
+		return fmt.Errorf("hold %q is no reason", w.Hold)
 	}
 	window, err := time.ParseDuration(w.Window)
 	if err != nil || window <= 0 {
@@ -130,6 +148,12 @@ func writeLimit(l providers.Limit) limitJSON {
 }
 
 func readLimit(w limitJSON) (providers.Limit, error) {
+	if w.Calls < 1 {
+		return providers.Limit{}, fmt.Errorf("limit of %d calls: at least 1 is needed", w.Calls)
+	}
+	if !zonePattern.MatchString(w.TimeZone) {
+		return providers.Limit{}, fmt.Errorf("limit in the time zone %q, which is none", w.TimeZone)
+	}
 	if w.Per == perDay {
 		return providers.Limit{Calls: w.Calls, Day: true, TimeZone: loadZone(w.TimeZone)}, nil
 	}
@@ -188,7 +212,11 @@ func Lanes(ctx context.Context, rdb redis.Cmdable) ([]Lane, error) {
 	var broken error
 	for name, text := range all {
 		var l Lane
-		if err := json.Unmarshal([]byte(text), &l); err != nil {
+		err := json.Unmarshal([]byte(text), &l)
+		if err == nil && l.Name() != name {
+			err = fmt.Errorf("it says that it is %q", l.Name())
+		}
+		if err != nil {
 			broken = fmt.Errorf("the published lane %q cannot be read; upgrade, or delete it from %s: %w", name, LanesKey, err)
 			continue
 		}

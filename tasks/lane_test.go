@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -45,6 +46,32 @@ func TestLaneOnTheWire(t *testing.T) {
 	sameZone := cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() })
 	if diff := cmp.Diff([]tasks.Lane{plain, full}, back, sameZone); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What does not look like a worker's is no lane: its parts are shown to people, and reckoned with.
+func TestALaneOfSomebodyElseIsRefused(t *testing.T) {
+	t.Parallel()
+	good := `{"provider":"jiguang","app":"news","window":"24h","limits":[{"calls":1,"per":"day","time_zone":"Asia/Shanghai"}],"hold":"credentials","last_seen":""}`
+	var l tasks.Lane
+	if err := l.UnmarshalJSON([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for part, other := range map[string]string{
+		`"jiguang"`: `"apns"`, `"news"`: `"a\u001bb"`, `"credentials"`: `"\u001b[2J"`, `"calls":1`: `"calls":0`, `"Asia/Shanghai"`: `"\u0007"`, `"24h"`: `"-1h"`,
+	} {
+		if err := l.UnmarshalJSON([]byte(strings.Replace(good, part, other, 1))); err == nil {
+			t.Errorf("%s is taken", other)
+		} else if strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("%q", err)
+		}
+	}
+	_, rdb := mini(t)
+	if err := rdb.HSet(t.Context(), tasks.LanesKey, "jiguang:other", good).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tasks.Lanes(t.Context(), rdb); err == nil || len(got) != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -26,7 +26,7 @@ type Number struct {
 }
 
 // known reports whether there is such a number. A payload that others have written may say anything.
-func (n Number) known() bool { return n.Seq > 0 && n.Seq <= maxSeq && CheckBatch(n.Batch) == nil }
+func (n Number) known() bool { return n.Seq > 0 && n.Seq <= MaxSeq && CheckBatch(n.Batch) == nil }
 
 // sheetSize is how many numbers a sheet has. As a set of few it takes two bytes for each, as bits never more than a kilobyte.
 const sheetSize = 8192

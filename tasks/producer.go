@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -235,33 +237,74 @@ func (c *laneCache) get(ctx context.Context, rdb redis.Cmdable, age time.Duratio
 // empty, and a million messages would only be in their way.
 const wakeEvery = 50 * time.Millisecond
 
+// wakes are the messages that wake idle workers. It is safe for concurrent use.
 type wakes struct {
-	mu   sync.Mutex
-	last map[string]time.Time
+	mu    sync.Mutex
+	last  map[string]time.Time
+	later map[string]*time.Timer // the message that is on its way for what came too soon after the last
 }
 
-// due reports whether to wake the workers of a queue now. Urgent recalls always do.
-func (w *wakes) due(queue string, pr Priority) bool {
-	if pr == Urgent {
-		return true
-	}
+// due reports whether to wake the workers of a bulk queue now. If not, later is called in a moment, unless it is going to be anyway.
+func (w *wakes) due(queue string, later func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if now.Sub(w.last[queue]) < wakeEvery {
+	wait := w.last[queue].Add(wakeEvery).Sub(now)
+	if wait <= 0 {
+		if w.last == nil {
+			w.last, w.later = make(map[string]time.Time), make(map[string]*time.Timer)
+		}
+		w.last[queue] = now
+		return true
+	}
+	if w.later[queue] == nil {
+		w.later[queue] = time.AfterFunc(wait, func() {
+			if w.take(queue) {
+				later()
+			}
+		})
+	}
+	return false
+}
+
+// take takes a message that is on its way, to send it.
+func (w *wakes) take(queue string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.later[queue] == nil {
 		return false
 	}
-	if w.last == nil {
-		w.last = make(map[string]time.Time)
-	}
-	w.last[queue] = now
+	w.later[queue].Stop()
+	delete(w.later, queue)
+	w.last[queue] = time.Now()
 	return true
 }
+
+// takeAll takes all messages that are on their way.
+func (w *wakes) takeAll() (queues []string) {
+	w.mu.Lock()
+	list := slices.Collect(maps.Keys(w.later))
+	w.mu.Unlock()
+	for _, queue := range list {
+		if w.take(queue) {
+			queues = append(queues, queue)
+		}
+	}
+	return queues
+}
+
+// wakeWithin bounds a message that nobody waits for.
+const wakeWithin = time.Second
 
 // wake tells idle workers to fetch. The recall is safe already and workers look every second anyway, so that an error
 // here is none of Enqueue's.
 func (p *Producer) wake(ctx context.Context, queue string, pr Priority) {
-	if p.wakes.due(queue, pr) {
+	later := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wakeWithin)
+		defer cancel()
+		_ = p.rdb.Publish(ctx, WakeChannel, queue).Err()
+	}
+	if pr == Urgent || p.wakes.due(queue, later) {
 		_ = p.rdb.Publish(ctx, WakeChannel, queue).Err()
 	}
 }
@@ -315,7 +358,7 @@ func (p *Producer) putTask(ctx context.Context, r Recall, t *task, pr Priority) 
 			}
 			continue
 		}
-		removed, err := p.replace(ctx, c, *t)
+		removed, err := p.replace(ctx, c, t)
 		if err != nil {
 			return Result{}, err
 		}

@@ -227,6 +227,72 @@ func TestAMovedTaskKeepsTheWorkersMarks(t *testing.T) {
 	})
 }
 
+// A worker that has had the recall in its hands while it was being moved leaves other marks. They are not lost.
+func TestMarksThatChangeMeanwhileAreKept(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		for _, changed := range []string{"rq_attempts", "rq_maybe"} {
+			rdb.FlushAll(t.Context())
+			one := enqueue(t, newProducer(t, rdb), message, bulk)
+			key := tasks.TaskKey(one.Queue, one.ID)
+			if err := rdb.HSet(t.Context(), key, "rq_attempts", 1).Err(); err != nil {
+				t.Fatal(err)
+			}
+			moving := redis.NewClient(rdb.Options())
+			defer func() { _ = moving.Close() }()
+			var once sync.Once
+			moving.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+				if script(cmd, 5) {
+					once.Do(func() { rdb.HSet(ctx, key, changed, 2) })
+				}
+				return next(ctx, cmd)
+			}))
+			if got := enqueue(t, newProducer(t, moving), message); !got.Promoted {
+				t.Fatalf("%+v", got)
+			}
+			headers := make(chan map[string]string, 1)
+			stop := worker{func(_ context.Context, task *asynq.Task) error {
+				headers <- task.Headers()
+				return nil
+			}}.start(t, rdb, urgentQueue)
+			if got := <-headers; got[changed] != "2" {
+				t.Errorf("%v", got)
+			}
+			stop()
+		}
+	})
+}
+
+// A recall that failed after a call whose answer was lost is enqueued again: its vendor may say that it does not know the message
+// because that call went through.
+func TestAReplacedTaskKeepsThatACallMayHaveGoneThrough(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		for _, again := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+			rdb.FlushAll(t.Context())
+			p := newProducer(t, rdb)
+			one := enqueue(t, p, message)
+			if err := rdb.HSet(t.Context(), tasks.TaskKey(one.Queue, one.ID), "rq_maybe", 1, "rq_attempts", 3).Err(); err != nil {
+				t.Fatal(err)
+			}
+			end(t, rdb, one.Queue, one.ID, tasks.Cancelled, asynq.SkipRetry)
+			got := enqueue(t, p, message, tasks.WithPriority(again))
+			if !got.Replaced {
+				t.Fatalf("%+v", got)
+			}
+			headers := make(chan map[string]string, 1)
+			stop := worker{func(_ context.Context, task *asynq.Task) error {
+				headers <- task.Headers()
+				return nil
+			}}.start(t, rdb, got.Queue)
+			if diff := cmp.Diff(map[string]string{"rq_maybe": "1"}, <-headers); diff != "" {
+				t.Error(diff)
+			}
+			stop()
+		}
+	})
+}
+
 // A payload that a newer producer has written is moved as it is.
 func TestAMovedTaskKeepsANewerPayload(t *testing.T) {
 	t.Parallel()
@@ -374,6 +440,45 @@ func TestIdleWorkersAreWoken(t *testing.T) {
 			if got := woken(); got != want {
 				t.Fatalf("woken: %s, want %s", got, want)
 			}
+		}
+	})
+}
+
+// Of two bulk recalls that come right after each other, the second is told, too, a moment later, or when the batch is closed.
+func TestTheSecondOfABurstIsWokenFor(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		sub := rdb.Subscribe(t.Context(), tasks.WakeChannel)
+		defer func() { _ = sub.Close() }()
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		woken := func(within time.Duration) bool {
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			_, err := sub.ReceiveMessage(ctx)
+			return err == nil
+		}
+		p := newProducer(t, rdb)
+		r := message
+		for range 5 {
+			r.MessageID += "0"
+			enqueue(t, p, r, bulk)
+		}
+		if !woken(10*time.Second) || !woken(10*time.Second) {
+			t.Error("the second was not told")
+		}
+		b := openBatch(t, realProducer(t, rdb), "b")
+		add(t, b, "1", bulk)
+		add(t, b, "2", bulk)
+		if err := errors.Join(b.Close(t.Context()), b.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if !woken(10*time.Second) || !woken(10*time.Second) {
+			t.Error("the batch's second was not told")
+		}
+		if woken(200 * time.Millisecond) {
+			t.Error("more was told than there is")
 		}
 	})
 }

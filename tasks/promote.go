@@ -10,12 +10,13 @@ import (
 )
 
 // moveScript moves a task that still stands as it was seen into another queue, unless there is one already. In one step, so that a
-// producer that is killed leaves it in one of the two, and no worker finds it in both.
+// producer that is killed leaves it in one of the two, and no worker finds it in both. It does not stand as it was seen if a worker had
+// it meanwhile and has left other marks.
 //
 // KEYS[1] the task's hash, KEYS[2] its queue's pending list, KEYS[3] the sorted set of the state it was seen in, KEYS[4] the hash in
 // the other queue, KEYS[5] that queue's pending list
 // ARGV[1] the id, ARGV[2] the state it was seen in, ARGV[3] the result it was seen with, ARGV[4] the message and ARGV[5] the time, as
-// asynq's own script writes them
+// asynq's own script writes them, ARGV[6] the prefix of marks, ARGV[7...] the marks it was seen with: name, value
 //
 // Returns 1 if it was moved, 0 if it stands otherwise by now, -1 if there is one in the other queue.
 var moveScript = redis.NewScript(`
@@ -24,6 +25,15 @@ local result = redis.call("HGET", KEYS[1], "result") or ""
 if state ~= ARGV[2] or result ~= ARGV[3] or state == "active" then
 	return 0
 end
+local seen, all, marks = {}, redis.call("HGETALL", KEYS[1]), 0
+for i = 7, #ARGV, 2 do seen[ARGV[i]] = ARGV[i+1] end
+for i = 1, #all, 2 do
+	if string.sub(all[i], 1, #ARGV[6]) == ARGV[6] then
+		if seen[all[i]] ~= all[i+1] then return 0 end
+		marks = marks + 2
+	end
+end
+if marks ~= #ARGV - 6 then return 0 end
 if redis.call("EXISTS", KEYS[4]) == 1 then
 	return -1
 end
@@ -101,9 +111,13 @@ func (p *Producer) move(ctx context.Context, c copyOf, t task) (inTheWay *copyOf
 		state = "archived" // any set of the queue: the script does not touch it
 	}
 	keys := append([]string{TaskKey(c.queue, c.id), queueKey(c.queue, "pending"), queueKey(c.queue, state)}, hand.last.keys...)
+	args := []any{c.id, c.state, c.result, hand.last.args[0], hand.last.args[2], MarkPrefix}
+	for name, value := range t.headers {
+		args = append(args, name, value)
+	}
 	wait := rescueFirst
 	for tries := 1; ; tries++ {
-		n, err := moveScript.Run(ctx, p.rdb, keys, c.id, c.state, c.result, hand.last.args[0], hand.last.args[2]).Int()
+		n, err := moveScript.Run(ctx, p.rdb, keys, args...).Int()
 		switch {
 		case redis.HasErrorPrefix(err, "CROSSSLOT"):
 			return p.copyFirst(ctx, t)

@@ -124,6 +124,8 @@ func TestDecodeRefusesForGood(t *testing.T) {
 		"no id":            `{"v":1,"provider":"jiguang","app":"news","recall_by":"2026-11-21T01:55:10.000Z"}`,
 		"no recall_by":     `{"v":1,"provider":"jiguang","app":"news","message_id":"m"}`,
 		"recall_by broken": `{"v":1,"provider":"jiguang","app":"news","message_id":"m","recall_by":"tomorrow"}`,
+		"sent before 0":    `{"v":1,"provider":"jiguang","app":"news","message_id":"m","recall_by":"2026-11-21T01:55:10.000Z","sent_at":"0000-01-01T00:00:00+01:00"}`,
+		"sent after 9999":  `{"v":1,"provider":"jiguang","app":"news","message_id":"m","recall_by":"2026-11-21T01:55:10.000Z","sent_at":"9999-12-31T23:59:59-01:00"}`,
 		"wrong type":       `{"v":1,"provider":"jiguang","app":"news","message_id":5,"recall_by":"2026-11-21T01:55:10.000Z"}`,
 	} {
 		if _, err := tasks.Decode([]byte(payload)); err == nil || errors.Is(err, tasks.ErrNewerVersion) {

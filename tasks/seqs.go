@@ -69,7 +69,7 @@ func (s *seqs) takeBlock(ctx context.Context, size int64) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("numbering recalls of %s: %w", s.key, err)
 	}
-	if last > maxSeq {
+	if last > MaxSeq {
 		return 0, errors.New("the batch is full; use another name for the rest")
 	}
 	return last, nil

@@ -25,6 +25,7 @@ type tally struct {
 	cancelled atomic.Bool
 	kick      chan struct{} // holds a token when there is something to count
 	done      chan struct{} // closed: stop
+	stopped   sync.Once
 	wg        sync.WaitGroup
 
 	mu      sync.Mutex
@@ -148,6 +149,6 @@ func (t *tally) withTasks(ctx context.Context, step []Count) ([]Count, error) {
 }
 
 func (t *tally) stop() {
-	close(t.done)
+	t.stopped.Do(func() { close(t.done) })
 	t.wg.Wait()
 }

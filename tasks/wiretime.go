@@ -73,6 +73,9 @@ func (t *wireTime) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q is no time in RFC 3339", s)
 	}
+	if !writable(parsed) { // its zone moves it into another millennium
+		return fmt.Errorf("%q is in a year that cannot be written", s)
+	}
 	*t = wireTime(cut(parsed))
 	return nil
 }

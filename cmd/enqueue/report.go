@@ -116,7 +116,7 @@ func failuresOnce(all iter.Seq2[tasks.Failure, error]) iter.Seq2[tasks.Failure, 
 	return func(yield func(tasks.Failure, error) bool) {
 		var seen []uint64
 		for f, err := range all {
-			if err == nil && f.Recall.Seq >= 0 {
+			if err == nil && f.Recall.Seq >= 0 && f.Recall.Seq <= tasks.MaxSeq {
 				word, bit := f.Recall.Seq/64, uint64(1)<<(f.Recall.Seq%64)
 				if need := int(word) + 1 - len(seen); need > 0 {
 					seen = append(seen, make([]uint64, need)...)

@@ -35,8 +35,8 @@ const (
 
 // Fields of asynq's task hash that are ours, beside asynq's "result".
 const (
-	fieldAttempts  = "rq_attempts"   // attempts so far
-	fieldMaybe     = "rq_maybe"      // "1": a call was started that may have gone through
+	fieldAttempts  = "rq_attempts" // attempts so far
+	fieldMaybe     = tasks.MaybeMark
 	fieldRefusals  = "rq_refusals"   // credentials and misconfigured answers so far
 	fieldRefusedAt = "rq_refused_at" // when the first of them came, Unix ms
 )
