@@ -24,6 +24,9 @@ import (
 
 const (
 	publishEvery = 10 * time.Second
+	// measureEvery is how often it is looked what waits in a lane, and measureMost how long that may take.
+	measureEvery = 10 * time.Second
+	measureMost  = 2 * time.Minute
 	trimEvery    = 5 * time.Minute
 	sweepEvery   = 10 * time.Second
 	// unservedEvery is how often queues that nobody serves are looked at.
@@ -99,6 +102,7 @@ type station struct {
 	redis     redis.UniversalClient
 	retention time.Duration
 	hold      atomic.Pointer[lane.Hold] // as last read
+	changes   chan struct{}             // holds a token when the lane is to be measured at once
 }
 
 // server is one asynq server with the dequeuer it is fed by.
@@ -159,6 +163,7 @@ func (w *Worker) bareStation(l Lane) *station {
 		log:       w.opt.Log.With().Str("provider", l.Spec.Name).Str("app", l.App).Logger(),
 		stop:      w.stop,
 		leave:     w.leave,
+		changes:   make(chan struct{}, 1),
 	}
 	s.account.Store(&l)
 	s.hold.Store(&lane.Hold{})
@@ -207,6 +212,14 @@ func (w *Worker) Start(ctx context.Context) error {
 	}
 	w.started.Store(true)
 	w.wg.Go(w.listen)
+	running, cancel := context.WithCancel(context.Background())
+	w.wg.Go(func() {
+		<-w.stop
+		cancel()
+	})
+	for _, s := range w.stations {
+		w.wg.Go(func() { s.measuring(running) })
+	}
 	w.wg.Go(func() { w.sweeping(sweepEvery, w.sweep) })
 	w.wg.Go(func() { w.sweeping(unservedEvery, w.sweepUnserved) })
 	w.wg.Go(w.housekeeping)
@@ -365,6 +378,36 @@ func (s *station) publish(ctx context.Context) error {
 		return err
 	}
 	s.hold.Store(&hold)
+	s.metrics.LaneHeld(s.Spec.Name, s.App, hold.Reason, hold.Reason != "")
+	account := s.account.Load()
+	return tasks.PublishLane(ctx, s.redis, tasks.Lane{
+		Provider: s.Spec.Name, App: s.App, Window: account.Window, Limits: account.Limits,
+		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: account.Simulated, HasDefaultText: account.DefaultText != "",
+		Retention: s.retention, LastSeen: s.lane.Now(),
+	})
+}
+
+// measuring looks what waits in the lane, now and then again and again. It has a goroutine of its own, because to look through a
+// million recalls takes some seconds, in which the lane's hold must not go untold.
+func (s *station) measuring(ctx context.Context) {
+	tick := time.NewTicker(measureEvery)
+	defer tick.Stop()
+	for {
+		bounded, cancel := context.WithTimeout(ctx, measureMost)
+		if err := s.measure(bounded); err != nil {
+			s.log.Debug().Err(err).Msg("nobody knows what waits in the lane")
+		}
+		cancel()
+		select {
+		case <-tick.C:
+		case <-s.changes:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *station) measure(ctx context.Context) error {
 	backlog, err := s.lane.Backlog(ctx)
 	if err != nil {
 		return err
@@ -375,13 +418,7 @@ func (s *station) publish(ctx context.Context) error {
 		next = backlog.NextExpiry.Sub(s.lane.Now()).Seconds()
 	}
 	s.metrics.SetNextExpiry(s.Spec.Name, s.App, next)
-	s.metrics.LaneHeld(s.Spec.Name, s.App, hold.Reason, hold.Reason != "")
-	account := s.account.Load()
-	return tasks.PublishLane(ctx, s.redis, tasks.Lane{
-		Provider: s.Spec.Name, App: s.App, Window: account.Window, Limits: account.Limits,
-		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: account.Simulated, HasDefaultText: account.DefaultText != "",
-		Retention: s.retention, LastSeen: s.lane.Now(),
-	})
+	return nil
 }
 
 // Ready tells whether Redis answers, and how each lane stands.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"net/http/httptrace"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -509,4 +511,43 @@ func TestAnIdleWorkerPicksARecallUpAtOnce(t *testing.T) {
 		}
 		b.outcomes(i + 1)
 	}
+}
+
+// What waits is measured when a worker starts, and not ten seconds later.
+func TestWhatWaitsIsMeasuredAtTheStart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.RongCloud, nil)
+	b.lane.Limits = []providers.Limit{{Calls: 1, Per: time.Hour}}
+	for i := range 4 {
+		b.enqueue(fmt.Sprintf("0000-0000-0000-000%d", i), time.Now().Add(-time.Hour))
+	}
+	m := metrics.New()
+	m.Lane("rongcloud", "app")
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: m, Log: zerolog.New(b)})
+	if err := w.Start(b.t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	took := time.Now()
+	b.until(func() bool {
+		series := scraped(m)
+		backlog, next := series[`recallq_lane_backlog_seconds{app="app",provider="rongcloud"}`], series[`recallq_lane_next_expiry_seconds{app="app",provider="rongcloud"}`]
+		return backlog > 2*3600-10 && backlog <= 3*3600 && next > 22*3600 && next <= 23*3600
+	})
+	if since := time.Since(took); since > measureEvery/2 {
+		t.Errorf("it took %s", since)
+	}
+}
+
+// scraped returns the series as Prometheus reads them.
+func scraped(m *metrics.Metrics) map[string]float64 {
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	series := map[string]float64{}
+	for _, line := range strings.Split(w.Body.String(), "\n") {
+		if i := strings.LastIndex(line, " "); i > 0 && !strings.HasPrefix(line, "#") {
+			series[line[:i]], _ = strconv.ParseFloat(line[i+1:], 64)
+		}
+	}
+	return series
 }
