@@ -158,7 +158,7 @@ func TestWhoOnlyLooksSeesAll(t *testing.T) {
 			}
 		}
 		for _, c := range []struct{ args, lacks string }{
-			{"cancel b", "EVALSHA"}, {"retry b", "EVALSHA"}, {"retry b -o json", "EVALSHA"}, {"resume --provider engagelab", "DEL"},
+			{"cancel b", "EVALSHA"}, {"retry b", "SREM"}, {"retry b -o json", "SREM"}, {"resume --provider engagelab", "DEL"},
 		} {
 			code, stdout, stderr := as(t, s, user, user+"-password", strings.Fields(c.args)...)
 			if code != exitFailure || stdout != "" || !strings.HasSuffix(stderr, ": this user of Redis lacks the right to run "+c.lacks+"; widen its ACL\n") {
