@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"slices"
 
 	"github.com/recallq/recallq/providers"
@@ -25,6 +26,7 @@ func (w *Worker) Reload(lanes []Lane) (changed, restart []string) {
 		}
 		if s.replace(next) {
 			changed = append(changed, name)
+			w.show(s)
 		}
 	}
 	for _, s := range w.stations {
@@ -59,12 +61,28 @@ func (s *station) replace(next Lane) bool {
 	return true
 }
 
+// show tells at once how a lane stands whose account has changed: a hold binds only the credentials it was seen with.
+func (w *Worker) show(s *station) {
+	if !w.started.Load() {
+		return // the start tells all lanes
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), publishEvery)
+	defer cancel()
+	if err := s.publish(ctx); err != nil {
+		s.log.Debug().Err(err).Msg("the lane was not published")
+	}
+	select {
+	case s.changes <- struct{}{}:
+	default:
+	}
+}
+
 func sameLimit(a, b providers.Limit) bool { return a.String() == b.String() }
 
 // refresh looks whether the secrets of a held lane have changed on disk.
 func (w *Worker) refresh() {
 	for _, s := range w.stations {
-		if s.hold.Load().Reason != string(providers.Credentials) || w.opt.Refresh == nil {
+		if s.hold.Load().Reason == "" || w.opt.Refresh == nil {
 			continue
 		}
 		next, err := w.opt.Refresh(s.Spec.Name, s.App)
@@ -73,6 +91,7 @@ func (w *Worker) refresh() {
 			continue
 		}
 		if next != nil && s.replace(*next) {
+			w.show(s)
 			s.log.Info().Msg("the lane's secrets have changed and are tried at once")
 		}
 	}

@@ -395,32 +395,70 @@ func TestARecallInTheWrongQueueIsRejected(t *testing.T) {
 
 func TestNewCredentialsAreTriedAtOnceAndWorkGoesOn(t *testing.T) {
 	t.Parallel()
+	for _, reason := range []providers.Kind{providers.Credentials, providers.Misconfigured} {
+		b := newBench(t, providers.TIMPush, nil)
+		fault := &providers.Fault{Kind: reason, Code: "70003", Message: "bad sig"}
+		b.vendor.answers("m", fault, fault)
+		mended := newVendor()
+		goOn := make(chan struct{})
+		mended.during = func(string) { <-goOn }
+		asked := 0
+		m := metrics.New()
+		m.Lane("timpush", "app")
+		w := New(Options{
+			Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: m, Log: zerolog.New(b),
+			Refresh: func(provider, app string) (*Lane, error) {
+				asked++
+				next := b.lane
+				next.Provider, next.Fingerprint = mended, "f2"
+				return &next, nil
+			},
+		})
+		if err := w.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Stop)
+		held := func() [3]string {
+			lanes, err := tasks.Lanes(t.Context(), b.rdb)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gauge := scraped(m)[fmt.Sprintf(`recallq_lane_held{app="app",provider="timpush",reason="%s"}`, reason)]
+			return [3]string{lanes[0].Hold, fmt.Sprint(gauge), w.Ready(t.Context()).Lanes[0].Reason}
+		}
+		b.enqueue("m", time.Now())
+		<-b.vendor.called
+		want := [3]string{string(reason), "1", string(reason)}
+		b.until(func() bool { return held() == want })
+		w.refresh()
+		// The call with the new ones is still under way: nothing but the change itself can have told.
+		if got, want := held(), [3]string{"", "0", ""}; got != want {
+			t.Errorf("%s: after the change the lanes, the metric and /readyz say %q, want %q", reason, got, want)
+		}
+		close(goOn)
+		if e := b.outcomes(1)["m"]; e["outcome"] != "recalled" {
+			t.Errorf("entry %v", e)
+		}
+		if n := mended.count("m"); n != 1 || asked != 1 {
+			t.Errorf("%d calls with the new credentials, read %d times", n, asked)
+		}
+	}
+}
+
+// What a reload changes is published at once.
+func TestAReloadIsPublishedAtOnce(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, providers.TIMPush, nil)
-	b.vendor.answers("m", refused, refused)
-	mended := newVendor()
-	asked := 0
-	w := New(Options{
-		Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b),
-		Refresh: func(provider, app string) (*Lane, error) {
-			asked++
-			next := b.lane
-			next.Provider, next.Fingerprint = mended, "f2"
-			return &next, nil
-		},
-	})
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b)})
 	if err := w.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Stop)
-	b.enqueue("m", time.Now())
-	<-b.vendor.called
-	b.until(func() bool { return w.stations[0].hold.Load().Reason == "credentials" })
-	w.refresh()
-	if e := b.outcomes(1)["m"]; e["outcome"] != "recalled" {
-		t.Errorf("entry %v", e)
-	}
-	if n := mended.count("m"); n != 1 || asked != 1 {
-		t.Errorf("%d calls with the new credentials, read %d times", n, asked)
+	next := b.lane
+	next.Window = time.Hour
+	w.Reload([]Lane{next})
+	if lanes, err := tasks.Lanes(t.Context(), b.rdb); err != nil || lanes[0].Window != time.Hour {
+		t.Errorf("published: %+v, %v", lanes, err)
 	}
 }
 
