@@ -271,17 +271,21 @@ func TestSentAtForms(t *testing.T) {
 func TestParseSentAtTakesAnAge(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]time.Time{
-		"40m": now.Add(-40 * time.Minute), "1h30m": now.Add(-90 * time.Minute), "0s": now,
+		"40m": now.Add(-40 * time.Minute), "1h30m": now.Add(-90 * time.Minute), "0s": now, "1.5h": now.Add(-90 * time.Minute),
+		"1d": now.Add(-24 * time.Hour), "1h 5m": now.Add(-65 * time.Minute), "3d 2h": now.Add(-74 * time.Hour),
 		"1795132800": midnight, "2026-11-20T00:00:00Z": midnight,
 	} {
 		if got, err := tasks.ParseSentAt(in, nil, now); err != nil || got != want {
 			t.Errorf("%s: %v, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"-40m", "soon", "2026-11-20 00:00:00", ""} {
-		if got, err := tasks.ParseSentAt(in, nil, now); err == nil {
+	for _, in := range []string{"-40m", "-1d", "soon", "2026-11-20 00:00:00", "", "d", "40", "1d2x", "999999d", "40min"} {
+		if got, err := tasks.ParseSentAt(in, nil, now); err == nil && in != "40" { // 40 is 40 s after 1970
 			t.Errorf("%q: %v", in, got)
 		}
+	}
+	if _, err := tasks.ParseSentAt("40min", nil, now); !strings.HasSuffix(err.Reason, ", or an age such as 40m, 2h 30m or 1d") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -15,6 +15,7 @@ const Tolerance = 5 * time.Minute
 const (
 	spreadsheetHint = "is a number that a spreadsheet has changed; export the column as text and use that file"
 	sentAtForms     = "give RFC 3339 with a zone like 2026-11-20T01:55:10+08:00, Unix seconds or milliseconds"
+	orAnAge         = ", or an age such as 40m, 2h 30m or 1d"
 )
 
 // spreadsheetNumber is how spreadsheets write a number that is too long for its cell: 1.8E+09, with a comma in some
@@ -54,16 +55,44 @@ func parseBool(c cell) (bool, *FieldError) {
 	return false, refuse(c.field, c.value, "is neither yes nor no; use 0, 1, true or false")
 }
 
-// ParseSentAt reads the sent_at of a flag or of a single call: the forms of a row, or an age such as 40m, meant from
+// ParseSentAt reads the sent_at of a flag or of a single call: the forms of a row, or an age such as 40m ([ParseAge]), meant from
 // now. A file's rows have no ages, because a file is often read again later.
 func ParseSentAt(value string, zone *time.Location, now time.Time) (time.Time, *FieldError) {
-	if age, err := time.ParseDuration(value); err == nil && strings.ContainsAny(value, "hms") {
+	if age, ok := ParseAge(value); ok {
 		if age < 0 {
 			return time.Time{}, refuse("sent_at", value, "is an age below zero; use one like 40m")
 		}
 		return cut(now.Add(-age)), nil
 	}
-	return parseSentAt(value, zone)
+	t, refused := parseSentAt(value, zone)
+	if refused != nil && strings.HasSuffix(refused.Reason, sentAtForms) {
+		refused.Reason += orAnAge
+	}
+	return t, refused
+}
+
+// age is days, and what time.ParseDuration reads.
+var age = regexp.MustCompile(`^(-?)(?:([0-9]{1,5})d)?([0-9.]+[hms].*)?$`)
+
+// ParseAge reads an age: 40m, 1h30m, or as people are shown it, 1d 2h. It is false for what is none.
+func ParseAge(value string) (time.Duration, bool) {
+	parts := age.FindStringSubmatch(strings.ReplaceAll(value, " ", ""))
+	if parts == nil || parts[2]+parts[3] == "" {
+		return 0, false
+	}
+	var d time.Duration
+	if parts[3] != "" {
+		var err error
+		if d, err = time.ParseDuration(parts[3]); err != nil {
+			return 0, false
+		}
+	}
+	days, _ := strconv.Atoi(parts[2]) // digits, or none
+	d += time.Duration(days) * 24 * time.Hour
+	if parts[1] == "-" {
+		d = -d
+	}
+	return d, true
 }
 
 // zonedLayouts are RFC 3339 and what databases print: PostgreSQL +00, others +0000.

@@ -205,7 +205,7 @@ func (o *enqueueFlags) defaults(s *settings, flags *pflag.FlagSet, now time.Time
 		return fmt.Errorf("--sent-at %q %s", given, refused.Reason)
 	}
 	text := sentAt.UTC().Format(time.RFC3339Nano)
-	if _, err := time.ParseDuration(given); err == nil && strings.ContainsAny(given, "hms") {
+	if _, age := tasks.ParseAge(given); age {
 		s.sentAt = text
 	}
 	s.row.Defaults["sent_at"] = text
