@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -36,21 +37,43 @@ func loopbackHost(h http.Handler) http.Handler {
 	})
 }
 
-// login asks for name and password. Hashes are compared, so that the time it takes tells neither content nor length.
-func login(ui UI, log zerolog.Logger, h http.Handler) http.Handler {
-	wantName, wantPassword := sha256.Sum256([]byte(ui.Username)), sha256.Sum256([]byte(ui.Password))
+// account is who is let in, as hashes: they are compared so that the time it takes tells neither content nor length.
+type account struct {
+	name, password [sha256.Size]byte
+	anyName        bool
+}
+
+// newAccount is nil without a password.
+func newAccount(username, password string) *account {
+	if password == "" {
+		return nil
+	}
+	return &account{name: sha256.Sum256([]byte(username)), password: sha256.Sum256([]byte(password)), anyName: username == ""}
+}
+
+func (a *account) admits(name, password string) bool {
+	gotName, gotPassword := sha256.Sum256([]byte(name)), sha256.Sum256([]byte(password))
 	anyName := 0
-	if ui.Username == "" {
+	if a.anyName {
 		anyName = 1
 	}
+	nameOK := subtle.ConstantTimeCompare(gotName[:], a.name[:]) | anyName
+	return nameOK&subtle.ConstantTimeCompare(gotPassword[:], a.password[:]) == 1
+}
+
+// login asks for name and password, if there is a password. Without one the page is for loopback only.
+func login(current *atomic.Pointer[account], log zerolog.Logger, h http.Handler) http.Handler {
+	open := loopbackHost(h)
 	// Whoever guesses passwords must not fill the log.
 	refused := log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Minute})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a := current.Load()
+		if a == nil {
+			open.ServeHTTP(w, r)
+			return
+		}
 		name, password, given := r.BasicAuth()
-		gotName, gotPassword := sha256.Sum256([]byte(name)), sha256.Sum256([]byte(password))
-		nameOK := subtle.ConstantTimeCompare(gotName[:], wantName[:]) | anyName
-		passwordOK := subtle.ConstantTimeCompare(gotPassword[:], wantPassword[:])
-		if nameOK&passwordOK == 1 {
+		if a.admits(name, password) {
 			h.ServeHTTP(w, r)
 			return
 		}

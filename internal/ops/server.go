@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -37,7 +38,10 @@ type Options struct {
 
 // Server is an http.Handler, safe for concurrent use. It has no connection and no goroutine of its own, so that there is
 // nothing to close.
-type Server struct{ handler http.Handler }
+type Server struct {
+	handler http.Handler
+	account atomic.Pointer[account]
+}
 
 // New returns the handler of all of a worker's HTTP. An error means that the options are incomplete, or that the embedded
 // page is not the one that this package knows.
@@ -49,6 +53,8 @@ func New(opt Options) (*Server, error) {
 	mux.HandleFunc("GET /healthz", healthy)
 	mux.Handle("GET /readyz", readyHandler(opt.Ready))
 	mux.Handle("GET /metrics", opt.Metrics)
+	s := &Server{}
+	s.SetLogin(opt.UI.Username, opt.UI.Password)
 	policy := strictPolicy
 	if opt.UI.Enabled {
 		page, err := newPage(opt)
@@ -56,10 +62,15 @@ func New(opt Options) (*Server, error) {
 			return nil, err
 		}
 		policy = page.policy
-		mux.Handle("/", page.guarded(opt))
+		mux.Handle("/", page.guarded(opt, &s.account))
 	}
-	return &Server{handler: secured(policy, mux)}, nil
+	s.handler = secured(policy, mux)
+	return s, nil
 }
+
+// SetLogin replaces the name and the password that the page asks for. Without a password it answers to localhost only; that it
+// cannot be reached from elsewhere is the caller's to see to.
+func (s *Server) SetLogin(username, password string) { s.account.Store(newAccount(username, password)) }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
@@ -91,12 +102,9 @@ func newPage(opt Options) (*page, error) {
 }
 
 // guarded puts everything in front of the page that a request has to pass, outermost first.
-func (p *page) guarded(opt Options) http.Handler {
+func (p *page) guarded(opt Options, current *atomic.Pointer[account]) http.Handler {
 	var h http.Handler = p
 	h = onlyActions(opt.UI.ReadOnly, h)
 	h = sameOrigin(h)
-	if opt.UI.Password != "" {
-		return login(opt.UI, opt.Log, h)
-	}
-	return loopbackHost(h)
+	return login(current, opt.Log, h)
 }

@@ -121,6 +121,38 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+func TestALoginCanBeReplaced(t *testing.T) {
+	t.Parallel()
+	s, _ := start(t, ops.UI{Enabled: true, Username: "ops", Password: "old"})
+	as := func(name, password string) int {
+		return ask(s, "GET", "/", func(r *http.Request) {
+			r.Host = "page.example.com"
+			if password != "" {
+				r.SetBasicAuth(name, password)
+			}
+		}).Code
+	}
+	if got := as("ops", "old"); got != 200 {
+		t.Errorf("the first password: %d", got)
+	}
+	s.SetLogin("night", "new")
+	for password, want := range map[string]int{"old": 401, "new": 200, "": 401} {
+		if got := as("night", password); got != want {
+			t.Errorf("password %q: %d, want %d", password, got, want)
+		}
+	}
+	if got := as("ops", "new"); got != 401 {
+		t.Errorf("the name of before: %d", got)
+	}
+	s.SetLogin("night", "")
+	if got := as("", ""); got != 403 {
+		t.Errorf("without a password the page answers to another name than localhost: %d", got)
+	}
+	if got := ask(s, "GET", "/").Code; got != 200 {
+		t.Errorf("without a password: %d", got)
+	}
+}
+
 func TestGuessedPasswordsDoNotFillTheLog(t *testing.T) {
 	t.Parallel()
 	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
