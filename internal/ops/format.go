@@ -17,12 +17,16 @@ import (
 
 // formatter writes payloads and results as a person reads them. What it returns is JSON, because the page sets that out line
 // by line and in this order, in a box about 45 characters wide.
-type formatter struct{ now func() time.Time }
+type formatter struct {
+	now       func() time.Time
+	simulated func(provider, app string) bool
+}
 
 // shownRecall leaves the texts out and shortens user ids: who runs a queue need not know who was written to, or what.
 type shownRecall struct {
 	Provider  string `json:"provider,omitempty"`
 	App       string `json:"app,omitempty"`
+	Simulated string `json:"simulated,omitempty"`
 	MessageID string `json:"message id,omitempty"`
 	Sent      string `json:"sent,omitempty"`
 	SentAt    string `json:"sent at,omitempty"`
@@ -46,6 +50,9 @@ func (f formatter) payload(taskType string, payload []byte) string {
 		Provider: r.Provider, App: r.App, MessageID: r.MessageID,
 		Sent: f.ago(r.SentAt), SentAt: moment(r.SentAt), TimeLeft: f.left(r.RecallBy), RecallBy: moment(r.RecallBy),
 		From: shorten(r.From), To: shorten(r.To), Batch: r.Batch, Ref: r.Ref,
+	}
+	if f.simulated != nil && f.simulated(r.Provider, r.App) {
+		s.Simulated = "does not reach the vendor"
 	}
 	switch {
 	case errors.Is(err, tasks.ErrNewerVersion):

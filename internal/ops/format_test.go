@@ -11,7 +11,10 @@ import (
 func TestPayloadsAsAPersonReadsThem(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 20, 2, 35, 10, 0, time.UTC)
-	f := formatter{now: func() time.Time { return now }}
+	f := formatter{
+		now:       func() time.Time { return now },
+		simulated: func(provider, app string) bool { return provider == "rongcloud" && app == "staging" },
+	}
 	sent := now.Add(-40 * time.Minute)
 	encode := func(r tasks.Recall) string {
 		payload, err := r.Encode()
@@ -35,6 +38,12 @@ func TestPayloadsAsAPersonReadsThem(t *testing.T) {
 			"the window has closed", "recall:jiguang",
 			encode(tasks.Recall{Provider: "jiguang", App: "news", MessageID: "1", RecallBy: now}),
 			`{"provider":"jiguang","app":"news","message id":"1","time left":"none","recall by":"2026-11-20 02:35:10 UTC"}`,
+		},
+		{
+			"a simulated lane", "recall:rongcloud",
+			encode(tasks.Recall{Provider: "rongcloud", App: "staging", MessageID: "1", RecallBy: now}),
+			`{"provider":"rongcloud","app":"staging","simulated":"does not reach the vendor","message id":"1",` +
+				`"time left":"none","recall by":"2026-11-20 02:35:10 UTC"}`,
 		},
 		{
 			"a newer version", "recall:jiguang",

@@ -24,6 +24,8 @@ type LaneState struct {
 	Held    bool
 	Reason  string    // why it is held
 	Until   time.Time // when the next probe is due; zero if it is not held
+	// Simulated is true if what is called is not the vendor.
+	Simulated bool
 }
 
 // OK reports whether the worker is ready: Redis answers and a lane runs. A held lane is the vendor's or the account's trouble
@@ -38,19 +40,20 @@ type readinessJSON struct {
 }
 
 type laneJSON struct {
-	Lane    string `json:"lane"`
-	Running bool   `json:"running"`
-	Held    bool   `json:"held"`
-	Reason  string `json:"reason"`
-	Until   string `json:"until,omitempty"`
+	Lane      string `json:"lane"`
+	Running   bool   `json:"running"`
+	Held      bool   `json:"held"`
+	Reason    string `json:"reason"`
+	Until     string `json:"until,omitempty"`
+	Simulated bool   `json:"simulated,omitempty"`
 }
 
-// MarshalJSON writes {"redis", "lanes": [{"lane", "running", "held", "reason", "until"}]}; until is RFC 3339, UTC, and is
-// left out where it is zero.
+// MarshalJSON writes {"redis", "lanes": [{"lane", "running", "held", "reason", "until", "simulated"}]}; until is RFC 3339, UTC. It
+// is left out where it is zero, as simulated is where it is false.
 func (r Readiness) MarshalJSON() ([]byte, error) {
 	w := readinessJSON{Redis: r.Redis, Lanes: make([]laneJSON, 0, len(r.Lanes))}
 	for _, l := range r.Lanes {
-		out := laneJSON{Lane: l.Lane, Running: l.Running, Held: l.Held, Reason: l.Reason}
+		out := laneJSON{Lane: l.Lane, Running: l.Running, Held: l.Held, Reason: l.Reason, Simulated: l.Simulated}
 		if !l.Until.IsZero() {
 			out.Until = l.Until.UTC().Format("2006-01-02T15:04:05.000Z")
 		}

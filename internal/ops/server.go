@@ -31,6 +31,9 @@ type Options struct {
 	UI    UI
 	// Ready is asked at each /readyz. It should return soon after its context is done.
 	Ready func(context.Context) Readiness
+	// Simulated tells of a lane whether what is called there is not the vendor; nil: none is known to be. It is asked for each
+	// recall that the page shows.
+	Simulated func(provider, app string) bool
 	// Metrics answers /metrics.
 	Metrics http.Handler
 	Log     zerolog.Logger
@@ -87,7 +90,7 @@ func newPage(opt Options) (*page, error) {
 	if opt.Redis == nil {
 		return nil, errors.New("ops: the page needs Redis")
 	}
-	show := formatter{now: time.Now}
+	show := formatter{now: time.Now, simulated: opt.Simulated}
 	inner := asynqmon.New(asynqmon.Options{
 		RedisConnOpt:     shared{opt.Redis},
 		ReadOnly:         opt.UI.ReadOnly,

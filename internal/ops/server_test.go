@@ -184,6 +184,7 @@ func TestReadiness(t *testing.T) {
 		Until: time.Date(2026, 11, 20, 3, 4, 5, 6e6, time.FixedZone("", 8*3600)),
 	}
 	down := ops.LaneState{Lane: "timchat:chat"}
+	simulated := ops.LaneState{Lane: "timchat:chat", Running: true, Simulated: true}
 	for _, c := range []struct {
 		name  string
 		state ops.Readiness
@@ -194,6 +195,8 @@ func TestReadiness(t *testing.T) {
 			`{"redis":true,"lanes":[{"lane":"jiguang:news","running":true,"held":false,"reason":""},` +
 				`{"lane":"timpush:chat","running":true,"held":true,"reason":"credentials","until":"2026-11-19T19:04:05.006Z"}]}`},
 		{"the only lane held", ops.Readiness{Redis: true, Lanes: []ops.LaneState{held}}, 200, ""},
+		{"a simulated lane", ops.Readiness{Redis: true, Lanes: []ops.LaneState{simulated}}, 200,
+			`{"redis":true,"lanes":[{"lane":"timchat:chat","running":true,"held":false,"reason":"","simulated":true}]}`},
 		{"one lane down", ops.Readiness{Redis: true, Lanes: []ops.LaneState{down, running}}, 200, ""},
 		{"all lanes down", ops.Readiness{Redis: true, Lanes: []ops.LaneState{down}}, 503,
 			`{"redis":true,"lanes":[{"lane":"timchat:chat","running":false,"held":false,"reason":""}]}`},

@@ -78,6 +78,7 @@ func (w *Worker) findUnserved(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.known.Store(&lanes)
 	found := map[string]*ender{}
 	for _, queue := range queues {
 		provider, app, p, ours := tasks.ParseQueue(queue)

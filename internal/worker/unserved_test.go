@@ -134,7 +134,7 @@ func TestRecallsOfALaneWithoutAWorkerEnd(t *testing.T) {
 		if err := ledger.New(rdb).Cancel(t.Context(), "wrong", "ops@host", time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		l.until(func() bool { return time.Now().After(late["late"].RecallBy.Add(50 * time.Millisecond)) })
+		l.until(func() bool { return time.Now().After(late["late-retry"].RecallBy.Add(50 * time.Millisecond)) }) // it was enqueued last
 
 		l.sweep()
 		ended := l.outcomes(6)

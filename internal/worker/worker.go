@@ -80,10 +80,12 @@ type Worker struct {
 	unserved map[string]*ender // by queue; sweepUnserved's own
 	// unreadable are the published lanes that could not be read, and were told of; sweepUnserved's own.
 	unreadable map[string]bool
-	started    atomic.Bool
-	stop       chan struct{} // closed: take no more work
-	leave      chan struct{} // closed: give up what is not done
-	wg         sync.WaitGroup
+	// known are all published lanes that could be read, as sweepUnserved has last seen them.
+	known   atomic.Pointer[map[string]*tasks.Lane]
+	started atomic.Bool
+	stop    chan struct{} // closed: take no more work
+	leave   chan struct{} // closed: give up what is not done
+	wg      sync.WaitGroup
 }
 
 // station is all that is one lane's own.
@@ -428,7 +430,22 @@ func (w *Worker) Ready(ctx context.Context) ops.Readiness {
 		hold := s.hold.Load()
 		r.Lanes = append(r.Lanes, ops.LaneState{
 			Lane: s.lane.Name(), Running: w.started.Load(), Held: hold.Reason != "", Reason: hold.Reason, Until: hold.Until,
+			Simulated: s.account.Load().Simulated,
 		})
 	}
 	return r
+}
+
+// Simulated reports whether what is called for a lane is not the vendor, as far as this process knows: of other workers' lanes it
+// learns by what they publish.
+func (w *Worker) Simulated(provider, app string) bool {
+	if s := w.station(provider, app); s != nil {
+		return s.account.Load().Simulated
+	}
+	known := w.known.Load()
+	if known == nil {
+		return false
+	}
+	l := (*known)[provider+":"+app]
+	return l != nil && l.Simulated
 }

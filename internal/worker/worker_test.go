@@ -589,3 +589,28 @@ func scraped(m *metrics.Metrics) map[string]float64 {
 	}
 	return series
 }
+
+// A lane that does not call the vendor is told apart wherever it is shown, also one that another worker serves.
+func TestSimulatedLanesAreToldApart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.TIMPush, nil)
+	b.lane.Simulated = true
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b)})
+	for app, simulated := range map[string]bool{"staging": true, "real": false} {
+		err := tasks.PublishLane(t.Context(), b.rdb, tasks.Lane{Provider: "rongcloud", App: app, Window: time.Hour, Simulated: simulated, LastSeen: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.sweepUnserved(t.Context())
+	for lane, want := range map[[2]string]bool{
+		{"timpush", "app"}: true, {"rongcloud", "staging"}: true, {"rongcloud", "real"}: false, {"rongcloud", "nobody"}: false,
+	} {
+		if got := w.Simulated(lane[0], lane[1]); got != want {
+			t.Errorf("%v: simulated %t", lane, got)
+		}
+	}
+	if r := w.Ready(t.Context()); !r.Lanes[0].Simulated {
+		t.Errorf("/readyz says %+v", r.Lanes[0])
+	}
+}
