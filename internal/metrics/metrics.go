@@ -109,9 +109,7 @@ func (m *Metrics) Watch(rdb redis.UniversalClient) {
 
 // Lane makes a lane known: every series that it can have is there from now on. Telling it twice does no harm.
 func (m *Metrics) Lane(provider, app string) {
-	for _, outcome := range tasks.Outcomes() {
-		m.outcomes.WithLabelValues(provider, app, outcome)
-	}
+	m.Outcomes(provider, app)
 	for _, kind := range callKinds() {
 		m.calls.WithLabelValues(provider, app, kind)
 	}
@@ -133,6 +131,14 @@ func (m *Metrics) Lane(provider, app string) {
 	}
 	m.queues = append(m.queues, urgent, tasks.Queue(provider, app, tasks.Bulk))
 	m.nextExpiry.WithLabelValues(provider, app).Set(math.Inf(1))
+}
+
+// Outcomes has a lane's outcomes counted from zero, also one that this worker does not serve: a series that begins with its first
+// outcome never increases. Telling it twice does no harm.
+func (m *Metrics) Outcomes(provider, app string) {
+	for _, outcome := range tasks.Outcomes() {
+		m.outcomes.WithLabelValues(provider, app, outcome)
+	}
 }
 
 func (m *Metrics) knownQueues() []string {

@@ -64,6 +64,16 @@ func (w *Worker) sweepUnserved(ctx context.Context) {
 	}
 }
 
+// sweepingUnserved looks once which lanes there are, and sweeps again and again.
+func (w *Worker) sweepingUnserved() {
+	ctx, cancel := context.WithTimeout(context.Background(), unservedEvery)
+	if err := w.findUnserved(ctx); err != nil {
+		w.opt.Log.Debug().Err(err).Msg("nobody looked for lanes without a worker")
+	}
+	cancel()
+	w.sweeping(unservedEvery, w.sweepUnserved)
+}
+
 // findUnserved brings the list of unserved queues up to date.
 func (w *Worker) findUnserved(ctx context.Context) error {
 	now, err := w.opt.Redis.Time(ctx).Result()
@@ -82,6 +92,9 @@ func (w *Worker) findUnserved(ctx context.Context) error {
 	found := map[string]*ender{}
 	for _, queue := range queues {
 		provider, app, p, ours := tasks.ParseQueue(queue)
+		if ours { // long before any of them may have to be ended here
+			w.opt.Metrics.Outcomes(provider, app)
+		}
 		l, known := lanes[provider+":"+app]
 		left := !known || l != nil && !l.Served(now)
 		if !ours || !left || w.station(provider, app) != nil {

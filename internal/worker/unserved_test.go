@@ -554,3 +554,32 @@ func TestTwoWorkersEndTheSameRecallsOnce(t *testing.T) {
 		}
 	})
 }
+
+// A counter that begins with its first outcome never increases, as far as an alert can tell: those of a lane that this worker does
+// not serve are there from its start.
+func TestOutcomesOfOthersLanesAreCountedFromZero(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.Jiguang, nil)
+	m := metrics.New()
+	served := b.lane
+	served.App = "other"
+	b.enqueue("1", time.Now()) // in a lane that nobody serves
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{served}, Instance: "w", Metrics: m, Log: zerolog.New(b)})
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	began := time.Now()
+	b.until(func() bool {
+		n, there := scraped(m)[`recallq_outcomes_total{app="app",outcome="expired",provider="jiguang"}`]
+		return there && n == 0
+	})
+	if took := time.Since(began); took > unservedEvery/2 {
+		t.Errorf("it took %s, and recalls may end after %s", took, unservedEvery)
+	}
+	for series := range scraped(m) {
+		if strings.Contains(series, `app="app"`) && !strings.HasPrefix(series, "recallq_outcomes_total{") {
+			t.Errorf("%s is told of a lane that is not served here", series)
+		}
+	}
+}

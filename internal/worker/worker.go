@@ -223,7 +223,7 @@ func (w *Worker) Start(ctx context.Context) error {
 		w.wg.Go(func() { s.measuring(running) })
 	}
 	w.wg.Go(func() { w.sweeping(sweepEvery, w.sweep) })
-	w.wg.Go(func() { w.sweeping(unservedEvery, w.sweepUnserved) })
+	w.wg.Go(w.sweepingUnserved)
 	w.wg.Go(w.housekeeping)
 	return nil
 }
