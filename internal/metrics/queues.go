@@ -2,7 +2,9 @@ package metrics
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -129,7 +131,7 @@ func readFigures(ctx context.Context, rdb redis.UniversalClient, own []string) (
 	if err != nil {
 		return figures{}, fmt.Errorf("reading the time: %w", err)
 	}
-	lanes, err := tasks.Lanes(ctx, rdb)
+	lanes, err := published(ctx, rdb)
 	f := figures{lanes: err == nil}
 	if f.queues, err = count(ctx, rdb, names(own, lanes, found)); err != nil {
 		return figures{}, err
@@ -142,12 +144,31 @@ func readFigures(ctx context.Context, rdb redis.UniversalClient, own []string) (
 	return f, nil
 }
 
+// published reads the lanes that workers have published, by name. One that cannot be read is nil.
+func published(ctx context.Context, rdb redis.UniversalClient) (map[string]*tasks.Lane, error) {
+	texts, err := rdb.HGetAll(ctx, tasks.LanesKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("reading the published lanes: %w", err)
+	}
+	lanes := map[string]*tasks.Lane{}
+	for name, text := range texts {
+		var l tasks.Lane
+		lanes[name] = nil
+		if json.Unmarshal([]byte(text), &l) == nil {
+			lanes[name] = &l
+		}
+	}
+	return lanes, nil
+}
+
 // names lists the queues to look at: this worker's, then those of other published lanes, then what else producers have
 // filled. Queues that are not recallq's are somebody else's.
-func names(own []string, lanes []tasks.Lane, found []string) []string {
+func names(own []string, lanes map[string]*tasks.Lane, found []string) []string {
 	list := slices.Clone(own)
-	for _, l := range lanes {
-		list = append(list, tasks.Queue(l.Provider, l.App, tasks.Urgent), tasks.Queue(l.Provider, l.App, tasks.Bulk))
+	for _, name := range slices.Sorted(maps.Keys(lanes)) {
+		if l := lanes[name]; l != nil {
+			list = append(list, tasks.Queue(l.Provider, l.App, tasks.Urgent), tasks.Queue(l.Provider, l.App, tasks.Bulk))
+		}
 	}
 	slices.Sort(found)
 	for _, q := range found {
@@ -207,10 +228,10 @@ func (f queueFigures) open() int64 {
 }
 
 // served reports whether a worker has been seen on the queue's lane within the last minute, by Redis's clock, which is the
-// one that workers publish by.
-func served(queue string, lanes []tasks.Lane, now time.Time) bool {
+// one that workers publish by. A lane whose entry cannot be read counts as served: a newer worker writes such entries, and during
+// an upgrade that is no reason to wake anybody. The log names it.
+func served(queue string, lanes map[string]*tasks.Lane, now time.Time) bool {
 	provider, app, _, _ := tasks.ParseQueue(queue)
-	return slices.ContainsFunc(lanes, func(l tasks.Lane) bool {
-		return l.Provider == provider && l.App == app && l.Served(now)
-	})
+	l, known := lanes[provider+":"+app]
+	return known && (l == nil || l.Served(now))
 }
