@@ -45,15 +45,21 @@ local function wait(at, why)
   return {'wait', now, at, why, 0, ok_at}
 end
 
--- Holds: one probe at a time, when it is due.
+-- Holds: one probe at a time, when it is due. Of two the later one counts; the credentials' own is the one that is probed.
 local probe, held, hold = 0, nil, nil
+local opens, why = 0, ''
 for i, name in ipairs({'hold:any', 'hold:' .. ARGV[4]}) do
-  if raw[i + 2] and not held then
-    held, hold = name, cjson.decode(raw[i + 2])
-    if hold.probe_until > now and hold.probe ~= claim then return wait(hold.probe_until, hold.reason) end
-    if hold.next > now then return wait(hold.next, hold.reason) end
-    probe = 1
+  if raw[i + 2] then
+    held, hold, probe = name, cjson.decode(raw[i + 2]), 1
+    local at = hold.next
+    if hold.probe_until > now and hold.probe ~= claim then at = math.max(at, hold.probe_until) end
+    if at > opens then opens, why = at, hold.reason end
   end
+end
+if opens > now then return wait(opens, why) end
+if probe == 1 and urgent and hold.urgent and now < hold.next + 500 then
+  -- The last probe was an urgent recall, and was refused. A bulk one, if there is any, may tell more: for a moment it goes first.
+  return wait(now + 250, hold.reason)
 end
 if probe == 1 and ARGV[8] ~= '' and hold.last == ARGV[8] and not hold.passed then
   -- It goes behind all that waits. When it comes round again, there was no other.
@@ -105,7 +111,7 @@ for i = 9, #ARGV, 4 do
   end
 end
 
-if limited and not urgent then
+if limited and not urgent and not (probe == 1 and hold.urgent) then
   -- An urgent recall takes the next slot, whether it waits in its queue or at this gate.
   local first = 0
   if redis.call('EXISTS', KEYS[5]) == 0 then first = redis.call('LLEN', KEYS[4]) end

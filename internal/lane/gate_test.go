@@ -68,7 +68,7 @@ func (w *world) goes(l *Lane, ask Ask) *Pass {
 	}
 	return &Pass{
 		task: ask.Task, ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
-		asked: time.Now(), limited: len(a.terms.limits) > 0,
+		asked: time.Now(), urgent: ask.Urgent, limits: a.terms.limits,
 	}
 }
 
@@ -191,6 +191,37 @@ func TestACalendarDayIsRightAcrossAClockChange(t *testing.T) {
 	}
 }
 
+// Where clocks change at midnight, a day may begin at one o'clock, or have two midnights. Every moment is in its day.
+func TestEveryMomentIsInItsCalendarDay(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"America/Santiago", "America/Havana", "America/Asuncion", "Atlantic/Azores", "Africa/Cairo", "Asia/Beirut", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Shanghai", "UTC"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+		for at := begin; at.Before(begin.AddDate(3, 0, 0)); at = at.Add(15 * time.Minute) {
+			first, next := calendarDay(at, zone)
+			if at.Before(first) || !at.Before(next) || next.Sub(first) < 22*time.Hour || next.Sub(first) > 26*time.Hour {
+				t.Fatalf("%s: %s is not between %s and %s", name, at.In(zone), first, next)
+			}
+			if again, _ := calendarDay(next, zone); !again.Equal(next) {
+				t.Fatalf("%s: the day after ends %s, and the next begins %s", name, next, again)
+			}
+		}
+	}
+	w := newWorld(t)
+	santiago, err := time.LoadLocation("America/Santiago")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.now = time.Date(2026, 9, 6, 1, 30, 0, 0, santiago) // the clock went from 0:00 to 1:00
+	w.mr.SetTime(w.now)
+	a := w.process("a", providers.Limit{Calls: 1, Day: true, TimeZone: santiago})
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	w.waits(a, Ask{}, ReasonLimit, 22*time.Hour+30*time.Minute+time.Second)
+}
+
 func TestUrgentTakesTheNextSlot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -222,15 +253,60 @@ func TestThrottlingClosesTheLaneForAllAndDoubles(t *testing.T) {
 	w.pass(10 * time.Millisecond)
 	w.settle(b, second, tooFast) // under way together: told off together
 	w.waits(b, Ask{}, ReasonThrottled, 990*time.Millisecond)
+	w.pass(time.Second)
 	for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
-		w.pass(10 * time.Minute)
 		w.settle(a, w.goes(a, Ask{}), tooFast)
 		w.waits(b, Ask{}, ReasonThrottled, want*time.Second)
+		w.pass(want * time.Second)
 	}
-	w.pass(10 * time.Minute)
 	w.settle(a, w.goes(a, Ask{}), noFault)
 	w.settle(a, w.goes(a, Ask{}), tooFast)
 	w.waits(b, Ask{}, ReasonThrottled, time.Second)
+}
+
+// What was long ago is another throttling, and a wait that the vendor has named is no step of the doubling.
+func TestThrottlingBeginsAnewWhenItHasNotLasted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	plain := &providers.Fault{Kind: providers.Throttled, Code: "HTTP 429"}
+	for range 7 {
+		w.settle(a, w.goes(a, Ask{}), &providers.Fault{Kind: providers.Throttled, RetryAfter: time.Second})
+		w.pass(time.Second)
+	}
+	for _, want := range []time.Duration{5, 10, 20} {
+		w.settle(a, w.goes(a, Ask{}), plain)
+		w.waits(a, Ask{}, ReasonThrottled, want*time.Second)
+		w.pass(want * time.Second)
+	}
+	w.pass(51 * time.Second)
+	w.settle(a, w.goes(a, Ask{}), plain)
+	w.waits(a, Ask{}, ReasonThrottled, 5*time.Second)
+}
+
+// RongCloud's 1008 is about the slots that our limits know: somebody else has used one, so a whole window has to go by.
+func TestTheNextSlotOfABroadcastLane(t *testing.T) {
+	t.Parallel()
+	rate := &providers.Fault{Kind: providers.Throttled, Code: "1008"}
+	hourly, daily := providers.Limit{Calls: 2, Per: time.Hour}, providers.Limit{Calls: 3, Day: true}
+	for _, c := range []struct {
+		limits []providers.Limit
+		want   []time.Duration
+	}{
+		{[]providers.Limit{{Calls: 1, Per: 2 * time.Second}}, []time.Duration{2 * time.Second, 2 * time.Second, 2 * time.Second}},
+		{[]providers.Limit{hourly, daily}, []time.Duration{time.Hour, time.Hour}},
+		{[]providers.Limit{daily}, []time.Duration{time.Hour, time.Hour}},
+		{nil, []time.Duration{5 * time.Second, 10 * time.Second}},
+	} {
+		w := newWorld(t)
+		a := w.process("a", c.limits...)
+		for _, want := range c.want {
+			w.settle(a, w.goes(a, Ask{}), rate)
+			w.waits(a, Ask{}, ReasonThrottled, want)
+			w.pass(want + 2*time.Millisecond)
+		}
+	}
 }
 
 func TestRetryAfterIsTakenAtItsWord(t *testing.T) {
@@ -268,6 +344,95 @@ func TestACredentialsHoldLetsOneProbeThroughAtATime(t *testing.T) {
 		t.Fatalf("change %q, want opened: the account works again", c.Kind)
 	}
 	w.goes(a, Ask{})
+}
+
+// A vendor that was away comes back with a refusal: from then on the lane is held for that, at its pace.
+func TestARefusalTakesThePlaceOfAnUnavailableHold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	for range 10 {
+		w.settle(a, w.goes(a, Ask{}), away)
+	}
+	w.waits(a, Ask{}, "unavailable", time.Second)
+	w.pass(time.Second)
+	if c := w.settle(a, w.goes(a, Ask{}), refused); c.Kind != "closed" || c.Reason != "credentials" {
+		t.Fatalf("change %+v, want closed for credentials", c)
+	}
+	if h, err := a.Hold(t.Context()); err != nil || h.Reason != "credentials" || h.Until.Sub(w.now) != 30*time.Second {
+		t.Errorf("hold %+v, %v", h, err)
+	}
+	probes := 0
+	for range 300 {
+		w.pass(time.Second)
+		id, got := w.begin(a, Ask{})
+		if got.verdict == "go" {
+			probes++
+			w.settle(a, &Pass{ID: id, Began: got.now, Fingerprint: "f1", Probe: got.probe}, refused)
+		}
+	}
+	if probes != 3 { // after 30, 90 and 210 s
+		t.Errorf("%d probes in 5 minutes, want 3", probes)
+	}
+}
+
+// The same, where the refused recall is alone with that: the lane is open.
+func TestOneRefusedRecallOpensAnUnavailableLane(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	alone := w.goes(a, Ask{})
+	for range 10 {
+		w.settle(a, w.goes(a, Ask{}), away)
+	}
+	// Its answer comes late, and others were successful after it began.
+	if err := w.rdb.HSet(t.Context(), a.keys[0], "ok_at:f1", w.now.Add(time.Second).UnixMilli()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if c := w.settle(a, alone, refused); c.Kind != "opened" || c.Reason != "unavailable" || !c.Spared {
+		t.Fatalf("change %+v, want opened", c)
+	}
+	w.goes(a, Ask{})
+}
+
+// Urgent recalls that the vendor refuses must not keep bulk ones from showing that the account works.
+func TestTheNextProbeIsABulkRecall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a", perSecond)
+	if err := w.rdb.LPush(t.Context(), "asynq:{timpush:chat}:pending", "one", "two").Err(); err != nil {
+		t.Fatal(err)
+	}
+	urgent, bulk := Ask{Urgent: true}, Ask{}
+	w.settle(a, w.goes(a, urgent), refused)
+	w.pass(30 * time.Second)
+	w.waits(a, urgent, "credentials", 250*time.Millisecond)
+	w.settle(a, w.goes(a, bulk), refused)
+	w.pass(time.Minute)
+	w.waits(a, bulk, "urgent", 250*time.Millisecond)
+	w.settle(a, w.goes(a, urgent), refused)
+	// Without a bulk recall it is an urgent one again, after a moment.
+	w.pass(2 * time.Minute)
+	w.waits(a, urgent, "credentials", 250*time.Millisecond)
+	w.pass(500 * time.Millisecond)
+	if c := w.settle(a, w.goes(a, urgent), noFault); c.Kind != "opened" {
+		t.Errorf("change %+v, want opened", c)
+	}
+}
+
+// Several bad signatures are under way when the hold begins, and the last of them locks the account.
+func TestALockThatIsToldLateIsWaitedOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	w.settle(a, w.goes(a, Ask{}), noFault)
+	first, second := w.goes(a, Ask{}), w.goes(a, Ask{})
+	w.settle(a, first, refused)
+	w.pass(time.Second)
+	w.settle(a, second, &providers.Fault{Kind: providers.Credentials, Code: "70050"})
+	w.waits(a, Ask{}, "credentials", time.Minute)
 }
 
 func TestADeadProbeIsReplaced(t *testing.T) {

@@ -3,7 +3,6 @@ package lane
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -139,9 +138,10 @@ type Pass struct {
 	// SucceededAt is when a recall of this lane last succeeded with these credentials; zero: never.
 	SucceededAt time.Time
 
-	task    string
-	asked   time.Time // our clock
-	limited bool
+	task   string
+	urgent bool
+	asked  time.Time // our clock
+	limits []providers.Limit
 }
 
 // Stale reports whether so much time has gone by since the pass was asked for that the call must not start on it: the process
@@ -183,7 +183,7 @@ func (l *Lane) Enter(ctx context.Context, stop <-chan struct{}, ask Ask) (*Pass,
 			l.note(a.until, ReasonLimit, a.now)
 			return &Pass{
 				ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
-				task: ask.Task, asked: asked, limited: len(a.terms.limits) > 0,
+				task: ask.Task, urgent: ask.Urgent, asked: asked, limits: a.terms.limits,
 			}, nil
 		}
 		l.note(a.until, a.reason, a.now)
@@ -221,7 +221,7 @@ type answer struct {
 // begin runs begin.lua; once more if the calendar day that it was given is not Redis's.
 func (l *Lane) begin(ctx context.Context, id string, ask Ask, lease time.Duration) (answer, error) {
 	now, terms := l.now(), l.terms.Load()
-	for {
+	for range 3 {
 		limits, keep := encodeLimits(terms.limits, now)
 		args := []any{id, millis(ask.RecallBy), flag(ask.Urgent), terms.fingerprint, lease.Milliseconds(), keep.Milliseconds(), ask.Dequeuer, ask.Task}
 		reply, err := beginScript.Run(ctx, l.rdb, l.keys, append(args, limits...)...).Slice()
@@ -243,6 +243,7 @@ func (l *Lane) begin(ctx context.Context, id string, ask Ask, lease time.Duratio
 		}
 		now = a.now
 	}
+	return answer{}, fmt.Errorf("ask the lane %s for a slot: no calendar day has the time %s", l.Name(), now)
 }
 
 // Class says what a call's answer means for its lane.
@@ -295,15 +296,20 @@ type Change struct {
 	Until  time.Time // closed: until then at least
 	Since  time.Time // opened: since when it had been closed
 	Says   string    // closed: the vendor's words, as the hold has them
+	// Spared is true if the call was refused and the lane is open all the same, because others succeed.
+	Spared bool
 }
 
 // Settle says what came of a call. It must be called once for each Pass.
 func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error) {
-	wait := s.Lane.Wait
+	wait, exact := s.Lane.Wait, s.Lane.Exact
+	if s.Lane.NextSlot && len(p.limits) > 0 {
+		wait.First, exact = nextSlot(p.limits), true
+	}
 	args := []any{
-		p.ID, string(s.Class), p.Fingerprint, flag(s.Written), flag(p.limited), millis(p.Began),
-		wait.First.Milliseconds(), wait.Max.Milliseconds(), flag(s.Lane.Exact), string(s.Class), providers.Line(s.Says, providers.MaxMessage),
-		s.Lane.After, flag(s.Lane.Close == retry.Open), p.task, 0,
+		p.ID, string(s.Class), p.Fingerprint, flag(s.Written), flag(len(p.limits) > 0), millis(p.Began),
+		wait.First.Milliseconds(), wait.Max.Milliseconds(), flag(exact), string(s.Class), providers.Line(s.Says, providers.MaxMessage),
+		s.Lane.After, flag(s.Lane.Close == retry.Open), p.task, 0, flag(p.urgent),
 	}
 	if s.Lane.HoldReason != "" {
 		args[9] = string(s.Lane.HoldReason)
@@ -322,6 +328,7 @@ func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error
 	if c.Kind == "closed" {
 		c.Says = reply[5].(string)
 	}
+	c.Spared = len(reply) > 6 && reply[6] == "1"
 	l.skew.Store(int64(time.Until(now)))
 	if until.After(now) {
 		l.note(until, c.Reason, now)
@@ -333,6 +340,18 @@ func (l *Lane) Settle(ctx context.Context, p *Pass, s Settlement) (Change, error
 		l.rdb.Publish(ctx, tasks.WakeChannel, WakePrefix+l.Name())
 	}
 	return c, nil
+}
+
+// nextSlot is how long it takes until a slot is free again for sure, if the vendor says that there is none: somebody else has used what
+// our limits still had.
+func nextSlot(limits []providers.Limit) time.Duration {
+	shortest := time.Hour
+	for _, l := range limits {
+		if !l.Day {
+			shortest = min(shortest, l.Per)
+		}
+	}
+	return shortest
 }
 
 // Throttle closes the lane because the vendor throttled another API of the same account.
@@ -350,24 +369,20 @@ type Hold struct {
 	Until  time.Time // when the next probe is due
 }
 
-// Hold reads from Redis whether the lane is held.
+// Hold reads from Redis whether the lane is held. Of two holds it is the one that lasts longer.
 func (l *Lane) Hold(ctx context.Context) (Hold, error) {
 	values, err := l.rdb.HMGet(ctx, l.keys[0], "hold:any", "hold:"+l.terms.Load().fingerprint).Result()
 	if err != nil {
 		return Hold{}, fmt.Errorf("read the hold of the lane %s: %w", l.Name(), err)
 	}
+	var hold Hold
 	for _, v := range values {
 		text, _ := v.(string)
-		var h struct {
-			Reason, Says string
-			Since, Next  float64
+		if h, ok := parseHold(text); ok && (hold.Reason == "" || h.Until.After(hold.Until)) {
+			hold = h
 		}
-		if text == "" || json.Unmarshal([]byte(text), &h) != nil {
-			continue
-		}
-		return Hold{Reason: h.Reason, Says: h.Says, Since: fromMillis(int64(h.Since)), Until: fromMillis(int64(h.Next))}, nil
 	}
-	return Hold{}, nil
+	return hold, nil
 }
 
 // Wake makes everybody who waits at this lane look again. It does not take the lane for open.
@@ -437,7 +452,22 @@ func calendarDay(now time.Time, zone *time.Location) (first, next time.Time) {
 		zone = time.UTC
 	}
 	y, m, d := now.In(zone).Date()
-	return time.Date(y, m, d, 0, 0, 0, 0, zone), time.Date(y, m, d+1, 0, 0, 0, 0, zone)
+	return startOfDay(y, m, d, zone), startOfDay(y, m, d+1, zone)
+}
+
+// startOfDay is the first moment of a day. Where the clock changes at midnight, midnight is not there, or twice.
+func startOfDay(y int, m time.Month, d int, zone *time.Location) time.Time {
+	const step = 15 * time.Minute // clocks change by multiples of it
+	noon := time.Date(y, m, d, 12, 0, 0, 0, zone)
+	ofTheDay := func(t time.Time) bool { return t.YearDay() == noon.YearDay() && t.Year() == noon.Year() }
+	t := time.Date(y, m, d, 0, 0, 0, 0, zone)
+	for !ofTheDay(t) && t.Before(noon) {
+		t = t.Add(step)
+	}
+	for ofTheDay(t.Add(-step)) {
+		t = t.Add(-step)
+	}
+	return t
 }
 
 func millis(t time.Time) int64 {

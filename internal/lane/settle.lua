@@ -12,9 +12,10 @@
 -- ARGV[14] id of the recall's task: the next probe should be another one
 -- ARGV[15] "too many calls" that may as well mean "not allowed at all": given again and again for so many ms, without any other
 -- answer, it counts as refused for credentials; 0: it is what it says
+-- ARGV[16] "1": the recall is urgent
 --
--- Returns {change, until, now, reason, since, says}; change is "", closed or opened. says is for closed: the vendor's words, and
--- ours where they need explaining.
+-- Returns {change, until, now, reason, since, says, spared}; change is "", closed or opened. says is for closed: the vendor's words,
+-- and ours where they need explaining. spared is "1" if the recall was refused, and the lane is open because others succeed.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local class, fp = ARGV[2], ARGV[3]
@@ -71,11 +72,13 @@ for name, hold in pairs({['hold:any'] = any or nil, ['hold:' .. fp] = mine or ni
     probed = true
     hold.probe, hold.probe_until = '', 0
     if class == 'refused' or class == 'unavailable' then hold.last, hold.passed = ARGV[14], false end
+    hold.urgent = class == 'refused' and ARGV[16] == '1'
     put(name, hold)
   end
 end
 
 local function grow()
+  if fp == '' then return end -- another lane of the account told us
   local allow = tonumber(redis.call('HGET', KEYS[1], 'allow:' .. fp) or 1)
   if allow < 4096 then redis.call('HSET', KEYS[1], 'allow:' .. fp, allow * 2) end
 end
@@ -93,10 +96,13 @@ if class == 'throttled' then
   local shut_at = tonumber(redis.call('HGET', KEYS[1], 'shut_at') or 0)
   local shut_until = tonumber(redis.call('HGET', KEYS[1], 'shut_until') or 0)
   local n = tonumber(redis.call('HGET', KEYS[1], 'shut_n') or 0)
+  -- It lasts as long as one comes soon after the other. A wait that the vendor has named is no step of ours.
+  if now - shut_until > shut_until - shut_at + 30000 then n = 0 end
   -- Calls that were under way together are told off together: that is one throttling, not several.
   if began > shut_at or ARGV[9] == '1' then
     local at = math.max(shut_until, now + step(n))
-    redis.call('HSET', KEYS[1], 'shut_until', at, 'shut_at', now, 'shut_n', n + 1, 'shut_reason', 'throttled')
+    if ARGV[9] ~= '1' then n = n + 1 end
+    redis.call('HSET', KEYS[1], 'shut_until', at, 'shut_at', now, 'shut_n', n, 'shut_reason', 'throttled')
     if shut_until <= now then return {'closed', at, now, 'throttled', now, says} end
     return {'', at, now, 'throttled', shut_at}
   end
@@ -129,11 +135,13 @@ if class == 'unavailable' then
 end
 
 if class == 'refused' then
+  -- The vendor answers: whatever it was that kept it from answering is over.
+  redis.call('HDEL', KEYS[1], 'hold:any', 'bad')
   local ok_at = tonumber(redis.call('HGET', KEYS[1], 'ok_at:' .. fp) or 0)
   if not mine and (ARGV[13] == '1' or ok_at > began) then
     -- The account works for others: this recall alone is refused.
-    if any then return {'', any.next, now, any.reason, any.since} end
-    return {'', 0, now, '', 0}
+    if any then return {'opened', 0, now, any.reason, any.since, '', '1'} end
+    return {'', 0, now, '', 0, '', '1'}
   end
   if mine then
     if probed or began > mine.since then
@@ -142,13 +150,19 @@ if class == 'refused' then
       mine.next = now + mine.step
       mine.reason, mine.says = reason, says
       put('hold:' .. fp, mine)
+    elseif first > mine.step then
+      -- One that was under way when the hold began, with an answer that asks for a longer wait than the first one did.
+      mine.step = first
+      mine.next = math.max(mine.next, now + first)
+      mine.reason, mine.says = reason, says
+      put('hold:' .. fp, mine)
     end
     return {'', mine.next, now, mine.reason, mine.since}
   end
-  local hold = {reason = reason, says = says, since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0, last = ARGV[14], passed = false}
+  local hold = {reason = reason, says = says, since = now, n = 0, next = now + step(0), step = step(0), probe = '', probe_until = 0,
+    last = ARGV[14], passed = false, urgent = ARGV[16] == '1'}
   put('hold:' .. fp, hold)
   redis.call('HSET', KEYS[1], 'allow:' .. fp, 1)
-  redis.call('HDEL', KEYS[1], 'bad')
   return {'closed', hold.next, now, hold.reason, now, hold.says}
 end
 
