@@ -70,7 +70,7 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 		return err
 	}
 	m := metrics.New()
-	w, err := newWorker(rdb, rdb, &settings{cfg: cfg}, m, log)
+	w, err := newWorker(rdb, rdb, &settings{cfg: cfg}, m, nil, log)
 	if err != nil {
 		return err
 	}

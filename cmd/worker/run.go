@@ -168,11 +168,11 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 		return usageError{err}
 	}
 	back := make(chan struct{}, 1)
-	link := redisconn.NewLink(tellChange(log, back))
+	link := redisconn.NewLink(tellChange(log, m, back))
 	link.Watch(rdb)
 	link.Watch(queue)
 	current := &settings{cfg: cfg}
-	w, err := newWorker(rdb, queue, current, m, log)
+	w, err := newWorker(rdb, queue, current, m, link.Down, log)
 	if err != nil {
 		return usageError{err}
 	}
@@ -236,8 +236,9 @@ func warnOfRetention(cfg *config.Config, log zerolog.Logger) {
 }
 
 // tellChange says once when Redis goes away, and once when it is back, and then puts a token into back.
-func tellChange(log zerolog.Logger, back chan<- struct{}) func(redisconn.Change) {
+func tellChange(log zerolog.Logger, m *metrics.Metrics, back chan<- struct{}) func(redisconn.Change) {
 	return func(c redisconn.Change) {
+		m.RedisUp(!c.Down)
 		if c.Down {
 			log.Error().Err(c.Err).Msg("redis does not answer; nothing is called until it does")
 			return
@@ -334,7 +335,7 @@ func inspect(rdb redis.UniversalClient) (redisconn.Report, error) {
 }
 
 // newWorker builds the worker of all the configuration's lanes.
-func newWorker(rdb, queue redis.UniversalClient, current *settings, m *metrics.Metrics, log zerolog.Logger) (*worker.Worker, error) {
+func newWorker(rdb, queue redis.UniversalClient, current *settings, m *metrics.Metrics, away func() bool, log zerolog.Logger) (*worker.Worker, error) {
 	lanes, err := lanesOf(current.cfg)
 	if err != nil {
 		return nil, err
@@ -344,7 +345,7 @@ func newWorker(rdb, queue redis.UniversalClient, current *settings, m *metrics.M
 	}
 	return worker.New(worker.Options{
 		Redis: rdb, Queue: queue, Lanes: lanes, Instance: instance(), Retention: current.cfg.Retention, Metrics: m,
-		Refresh: current.refresh, Log: log,
+		Away: away, Refresh: current.refresh, Log: log,
 	}), nil
 }
 

@@ -45,6 +45,7 @@ type Metrics struct {
 	held       *prometheus.GaugeVec
 	backlog    *prometheus.GaugeVec
 	nextExpiry *prometheus.GaugeVec
+	redisUp    prometheus.Gauge
 
 	mu     sync.Mutex
 	queues []string // of the lanes that are known
@@ -89,9 +90,14 @@ func New() *Metrics {
 			Name: "recallq_lane_next_expiry_seconds",
 			Help: "Until the next recall window of the lane closes; +Inf when nothing waits.",
 		}, lane),
+		redisUp: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "recallq_redis_up",
+			Help: "1 while Redis answers this worker and takes what it writes, else 0.",
+		}),
 	}
+	m.redisUp.Set(1) // the first command tells otherwise
 	m.registry.MustRegister(
-		m.outcomes, m.calls, m.took, m.pickup, m.deferrals, m.held, m.backlog, m.nextExpiry,
+		m.redisUp, m.outcomes, m.calls, m.took, m.pickup, m.deferrals, m.held, m.backlog, m.nextExpiry,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -191,6 +197,14 @@ func (m *Metrics) SetBacklog(provider, app string, seconds float64) {
 // alert on a small value stays quiet.
 func (m *Metrics) SetNextExpiry(provider, app string, seconds float64) {
 	m.nextExpiry.WithLabelValues(provider, app).Set(seconds)
+}
+
+// RedisUp says whether Redis answers, and takes what is written.
+func (m *Metrics) RedisUp(up bool) {
+	m.redisUp.Set(0)
+	if up {
+		m.redisUp.Set(1)
+	}
 }
 
 func callKinds() []string {

@@ -132,6 +132,16 @@ func TestWhatHappensIsCounted(t *testing.T) {
 	})
 }
 
+func TestARedisThatRefusesIsToldApart(t *testing.T) {
+	t.Parallel()
+	m := metrics.New()
+	expect(t, scrape(t, m), map[string]float64{"recallq_redis_up": 1})
+	m.RedisUp(false)
+	expect(t, scrape(t, m), map[string]float64{"recallq_redis_up": 0})
+	m.RedisUp(true)
+	expect(t, scrape(t, m), map[string]float64{"recallq_redis_up": 1})
+}
+
 func TestALaneHasOneHoldAtATime(t *testing.T) {
 	t.Parallel()
 	m := metrics.New()

@@ -66,6 +66,9 @@ type Options struct {
 	Instance  string        // tells this process from all others
 	Retention time.Duration // how long ended tasks are kept
 	Metrics   *metrics.Metrics
+	// Away reports whether Redis is known not to answer, or to refuse what is written. It may still answer a ping. A nil Away
+	// means that nobody knows.
+	Away func() bool
 	// Refresh reads the secrets of a held lane again, where they stand in files. It returns nil if they are the same. A nil
 	// Refresh means that there are none.
 	Refresh func(provider, app string) (*Lane, error)
@@ -425,7 +428,8 @@ func (s *station) measure(ctx context.Context) error {
 
 // Ready tells whether Redis answers, and how each lane stands.
 func (w *Worker) Ready(ctx context.Context) ops.Readiness {
-	r := ops.Readiness{Redis: w.opt.Redis.Ping(ctx).Err() == nil}
+	away := w.opt.Away != nil && w.opt.Away()
+	r := ops.Readiness{Redis: !away && w.opt.Redis.Ping(ctx).Err() == nil}
 	for _, s := range w.stations {
 		hold := s.hold.Load()
 		r.Lanes = append(r.Lanes, ops.LaneState{

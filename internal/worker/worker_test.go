@@ -614,3 +614,22 @@ func TestSimulatedLanesAreToldApart(t *testing.T) {
 		t.Errorf("/readyz says %+v", r.Lanes[0])
 	}
 }
+
+// A Redis that is full, or a Cluster without one of its masters, answers every ping.
+func TestAWorkerIsNotReadyWhileRedisRefuses(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.TIMPush, nil)
+	away := true
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b), Away: func() bool { return away }})
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Stop)
+	if r := w.Ready(t.Context()); r.Redis || r.OK() {
+		t.Errorf("while Redis refuses: %+v", r)
+	}
+	away = false
+	if r := w.Ready(t.Context()); !r.Redis || !r.OK() {
+		t.Errorf("once it does not any more: %+v", r)
+	}
+}
