@@ -37,8 +37,9 @@ type Dequeuer struct {
 
 	wake chan struct{} // holds a token when something may have come
 
-	tickets tickets
-	swept   map[string]time.Time // when cancelled batches were last looked for; the sweep's own
+	tickets  tickets
+	swept    map[string]time.Time // when cancelled batches were last looked for; the sweep's own
+	lastLook time.Time            // when a look last found nothing; the sweep's own
 
 	ending bool // see [NewEnder]
 	clean  bool // ending: a look has found nothing; the sweep's own

@@ -867,3 +867,58 @@ func TestASweepEndsWhenAllThatWaitsIsToEnd(t *testing.T) {
 func tellDue(t *testing.T, w *world, queue string) error {
 	return w.rdb.ZAdd(t.Context(), tasks.DueKey(queue), redis.Z{Score: float64(w.now.Add(-time.Minute).Unix()), Member: "1"}).Err()
 }
+
+// When the windows close is forgotten only once all is ended: whoever has found what is too late may die with the list.
+func TestWhatADeadSweeperHasFoundIsFoundAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop := make(chan struct{})
+	dequeuer := func(name string) *Dequeuer { return NewDequeuer(w.rdb, w.process(name), tasks.Urgent, stop) }
+	p := tasks.NewProducer(w.rdb, tasks.WithClock(func() time.Time { return w.now }))
+	for i := range 3 {
+		_, err := p.Enqueue(t.Context(), tasks.Recall{
+			Provider: "timpush", App: "chat", MessageID: fmt.Sprint("m", i), SentAt: w.now.Add(time.Minute - day),
+		}, tasks.AllowUnserved())
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	sweep := func(d *Dequeuer, want int) {
+		t.Helper()
+		w.pass(sweepTurn)
+		w.skew(d.lane)
+		if got, err := d.Sweep(t.Context(), nil); got != want || err != nil {
+			t.Fatalf("found %d, want %d, %v", got, want, err)
+		}
+	}
+	due := func() int64 { return w.rdb.ZCard(t.Context(), tasks.DueKey("timpush:chat")).Val() }
+	w.pass(2 * time.Minute)
+	sweep(dequeuer("a"), 3)
+	b := dequeuer("b")
+	sweep(b, 3)
+	args := []any{w.now.Add(-time.Second).Unix(), "asynq:{timpush:chat}:t:"} // the lease is over at once: b dies with one of them
+	for range 3 {
+		id, _ := b.tickets.next()
+		if err := b.take(t.Context(), id, args).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := dequeuer("c")
+	sweep(c, 0)
+	if due() == 0 {
+		t.Fatal("it is forgotten although a dead worker has recalls in its hands")
+	}
+	w.mr.Del("asynq:{timpush:chat}:lease")
+	sweep(c, 0)
+	if due() != 0 {
+		t.Error("it is not forgotten")
+	}
+	// A recall that comes back later is found all the same, if the lane is closed.
+	if err := w.rdb.LMove(t.Context(), "asynq:{timpush:chat}:active", "asynq:{timpush:chat}:pending", "left", "left").Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(sweepAnyway)
+	sweep(c, 0)
+	c.lane.note(w.now.Add(time.Hour), "credentials", w.now)
+	sweep(c, 1)
+}

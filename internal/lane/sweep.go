@@ -42,6 +42,8 @@ const (
 	sweepChunk = 500             // recalls looked at in one step, so that Redis is never kept for long
 	sweepAgain = 30 * time.Second
 	sweepPause = 20 * time.Millisecond
+	// sweepAnyway is how often a closed lane's queue is looked through although no window is known to have closed.
+	sweepAnyway = 5 * time.Minute
 	// sweepLag is how much later than the time told the look is made, so that producers that wrote just then are through.
 	sweepLag = 2 * time.Second
 )
@@ -52,13 +54,13 @@ const payloadTime = "2006-01-02T15:04:05.000Z"
 // Sweep looks for recalls of this queue that wait although their window has closed, or although their batch is one of those
 // cancelled, and has them taken out of turn to be ended without a call, also when the lane is closed or somebody has paused
 // its queue. Only one process looks at a time, and only when a window of a waiting recall can have closed (see
-// [tasks.DueKey]). It returns how many were found. A payload of a newer version is found only when it is too late: to cancel it
-// takes a worker that knows it.
+// [tasks.DueKey]), or now and then while the lane is closed. It returns how many were found. A payload of a newer version is found
+// only when it is too late: to cancel it takes a worker that knows it.
 func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
 	at := d.lane.now()
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
 	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()
-	if err != nil || due == 0 && !d.news(cancelled, at) {
+	if err != nil || due == 0 && !d.news(cancelled, at) && !d.forgotten(ctx, at) {
 		return 0, wrapSweep(d.queue, err)
 	}
 	turn, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, sweepTurn.Milliseconds()).Int64()
@@ -66,11 +68,29 @@ func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
 		return 0, wrapSweep(d.queue, err)
 	}
 	found, err := d.look(ctx, at, cancelled)
-	if err != nil {
+	if err != nil || found > 0 {
+		// When the windows close is forgotten only by a look that finds nothing: this process may die before all have ended.
 		return found, wrapSweep(d.queue, err)
 	}
+	dead, err := d.ZCount(ctx, d.keys[3], "-inf", strconv.FormatInt(at.Unix(), 10)).Result()
+	if err != nil || dead > 0 {
+		return 0, wrapSweep(d.queue, err) // what a worker had in its hands when it died comes back to the queue
+	}
 	d.lookedFor(cancelled, at)
-	return found, wrapSweep(d.queue, d.ZRemRangeByScore(ctx, tasks.DueKey(d.queue), "-inf", until).Err())
+	return 0, wrapSweep(d.queue, d.ZRemRangeByScore(ctx, tasks.DueKey(d.queue), "-inf", until).Err())
+}
+
+// forgotten reports whether it is time for a look without a reason. A worker that dies just after a look may leave a recall behind
+// that comes back to the queue too late; in an open lane it is soon fetched.
+func (d *Dequeuer) forgotten(ctx context.Context, now time.Time) bool {
+	if d.lastLook.IsZero() {
+		d.lastLook = now
+	}
+	if now.Sub(d.lastLook) < sweepAnyway {
+		return false
+	}
+	until, _ := d.lane.ClosedUntil()
+	return !until.IsZero() || d.Paused(ctx)
 }
 
 // news reports whether there is a cancelled batch that was not looked for yet, or not for a while: what is enqueued, or put
@@ -80,6 +100,7 @@ func (d *Dequeuer) news(cancelled []string, now time.Time) bool {
 }
 
 func (d *Dequeuer) lookedFor(cancelled []string, now time.Time) {
+	d.lastLook = now
 	d.swept = map[string]time.Time{}
 	for _, batch := range cancelled {
 		d.swept[batch] = now
@@ -140,7 +161,7 @@ func (d *Dequeuer) steps(ctx context.Context, script *redis.Script, keys, cancel
 			d.lane.Wake()
 		}
 		round := found == before && len(reply)-1 == looked // nothing but what was moved to the end
-		if looked < sweepChunk || round || d.ending && found >= endAtOnce {
+		if looked < sweepChunk || round || found >= endAtOnce {
 			return found, nil
 		}
 		position += looked - (len(reply) - 1) // new recalls come in before it: some are looked at twice, none is missed

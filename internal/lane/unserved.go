@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// endAtOnce is about how many recalls of a queue that nobody serves are found in one look.
+	// endAtOnce is about how many recalls of a queue are found in one look.
 	endAtOnce = 50_000
 	// EndPoll is how often it is looked whether recalls that were found are to be ended, or have all been fetched.
 	EndPoll = 50 * time.Millisecond
