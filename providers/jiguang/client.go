@@ -1,6 +1,6 @@
 // Package jiguang takes messages back through Jiguang UMS: POST /v1/retract/{msgid} (seed 000, "Message withdrawn. v1").
 //
-// HTTP 200 with code 0 means that UMS has accepted the recall: what it has not sent yet it holds back, and it asks the
+// HTTP 2xx with code 0 means that UMS has accepted the recall: what it has not sent yet it holds back, and it asks the
 // channels for the rest. What a device shows is told by a callback, not by this API.
 package jiguang
 
@@ -54,7 +54,9 @@ func (c *Client) Recall(ctx context.Context, req providers.Request) (providers.R
 	}
 	body, _ := answer.Object()
 	code := rest.Code(body["code"])
-	if answer.Status == http.StatusOK && code == success {
+	// The seed knows 200 only, the vendor's documents call every 200 a success, and the one SDK takes any 2xx with code 0
+	// (github.com/cavlabs/jiguang-sdk-go, api/jums/v1_retract.go).
+	if answer.Status/100 == 2 && code == success {
 		return providers.Receipt{Code: code}, nil
 	}
 	return providers.Receipt{}, answer.Fault(rest.Envelope{Code: code, Message: rest.String(body["message"])}, codes.Find(code))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path"
 	"slices"
@@ -90,6 +91,27 @@ func documented() []providertest.Code {
 		list = append(list, providertest.Code{Code: code, Kind: providers.Invalid})
 	}
 	return list
+}
+
+// Any 2xx with code 0 is a success, and no other status is.
+func TestSuccessIsCodeZeroUnder2xx(t *testing.T) {
+	t.Parallel()
+	for status, done := range map[int]bool{200: true, 201: true, 202: true, 302: false, 400: false, 500: false} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(`{"code":0,"message":"success"}`))
+		}))
+		c, err := New(config, providers.Options{BaseURL: s.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Recall(t.Context(), providers.Request{MessageID: "v:1t:1603707455p:27133n:2"})
+		if (err == nil) != done {
+			t.Errorf("%d: %v", status, err)
+		}
+		c.Close()
+		s.Close()
+	}
 }
 
 func TestConfigReportsEveryFault(t *testing.T) {

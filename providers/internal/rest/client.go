@@ -26,6 +26,9 @@ const (
 	// has idled, the likelier it is that the vendor closes it just as a recall is written to it.
 	defaultIdle = 50 * time.Second
 
+	// behind is how long after a call's end a connection is still being made.
+	behind = 100 * time.Millisecond
+
 	maxHeader = 64 << 10
 	maxIdle   = 128
 )
@@ -87,9 +90,9 @@ func New(opt Options) (*Client, error) {
 	protocols.SetHTTP1(true)
 	c.transport = &http.Transport{
 		Proxy: proxy,
-		// The call's context ends first; these two bound what net/http lets run on behind it.
-		DialContext:            (&net.Dialer{Timeout: c.timeout, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    c.timeout,
+		// The call's context ends first, and says why; these two bound what net/http lets run on behind it.
+		DialContext:            (&net.Dialer{Timeout: c.timeout + behind, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    c.timeout + behind,
 		Protocols:              protocols,
 		DisableKeepAlives:      opt.DisableKeepAlives,
 		DisableCompression:     true,
@@ -164,7 +167,8 @@ type Answer struct {
 
 // Do makes exactly one HTTP request and reads its answer. Redirects are not followed: a 3xx is an answer.
 //
-// The fault, if any, is of kind Unavailable: no connection, no answer, or one that is cut off, too large or too slow. Its
+// The fault, if any, is of kind Unavailable: no connection, no answer, or one that is cut off, too large or too slow (but where
+// its status says it all: 401, 403 and 429 are an Answer without a body then). Its
 // MaybeDone is false only if nothing of the request can have been written. Its Err is context.Canceled or
 // context.DeadlineExceeded if ctx was done or the timeout was over. A fault of kind Invalid means that the call itself is
 // malformed; then nothing was sent either.
@@ -196,12 +200,21 @@ func (c *Client) Do(ctx context.Context, call Call) (*Answer, *providers.Fault) 
 	if err == nil && len(answer.Body) > MaxBody {
 		err = errTooLarge
 	}
+	if err != nil && saysAll(answer.Status) {
+		answer.Body, err = nil, nil
+	}
 	if err != nil {
 		f := c.lost(bounded, err, true, secrets)
 		f.Code, f.RetryAfter = statusCode(answer.Status), answer.RetryAfter
 		return nil, f
 	}
 	return answer, nil
+}
+
+// saysAll reports whether a status is an answer to the point whatever becomes of its body: too many calls, or an account that is
+// refused. They concern the whole lane, and the next call would bring the same.
+func saysAll(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 var errTooLarge = fmt.Errorf("the answer is larger than %d bytes", MaxBody)

@@ -143,8 +143,9 @@ func (a *Answer) Fault(e Envelope, known *Class) *providers.Fault {
 	} else {
 		f.Kind = ByStatus(a.Status, enveloped)
 	}
-	// "Internal error" is no refusal: how far the vendor came is unknown.
-	f.MaybeDone = f.Kind == providers.Unavailable
+	// "Internal error" is no refusal: how far the vendor came is unknown. But 503 says that the request was not taken on
+	// (RFC 9110, 15.6.4), unless the vendor itself has another word for it.
+	f.MaybeDone = f.Kind == providers.Unavailable && (known != nil || a.Status != http.StatusServiceUnavailable)
 	if known == nil && f.Kind == providers.Unavailable && a.Status >= 500 && f.RetryAfter > 0 {
 		// Who says when to come back means everybody, not this recall alone.
 		f.Kind = providers.Throttled

@@ -204,6 +204,27 @@ func TestOneMiBIsReadAndNoMore(t *testing.T) {
 	}
 }
 
+// Some statuses say all there is to say, whatever becomes of the body behind them.
+func TestABodyThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	for status, whole := range map[int]bool{200: false, 400: false, 401: true, 403: true, 429: true, 503: false} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			w.Header().Set("Retry-After", "20")
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(`{"code":4005,`))
+		}))
+		a, f := client(t, Options{BaseURL: s.URL}).Do(t.Context(), post("/x"))
+		s.Close()
+		if whole && (f != nil || a.Status != status || a.RetryAfter != 20*time.Second || len(a.Body) > 0) {
+			t.Errorf("%d: %+v, %v; want an answer without a body", status, a, f)
+		}
+		if !whole && (f == nil || f.Kind != providers.Unavailable) {
+			t.Errorf("%d: %+v, %v; want a fault", status, a, f)
+		}
+	}
+}
+
 func TestRequest(t *testing.T) {
 	t.Parallel()
 	got := make(chan *http.Request, 1)

@@ -30,7 +30,8 @@ const (
 )
 
 // CommonCodes returns the codes that every API of Tencent Chat may answer with, 60000 to 79999, and two neighbours. The
-// ranges at its end are ours: what is left of a block has the kind that most of the block has.
+// range at its end is ours: what is left of the block about UserSigs has the kind that all of the block has. Any other code that
+// nobody documented goes by the HTTP status.
 func CommonCodes() []Code {
 	return []Code{
 		{60002, 0, providers.Misconfigured, "HTTP parse error; check the URL", sourceREST},
@@ -77,14 +78,12 @@ func CommonCodes() []Code {
 		{70402, 0, providers.Invalid, "invalid parameter", sourceHeader},
 		{70403, 0, providers.Credentials, "needs an app admin", sourceHeader},
 		{70500, 0, providers.Unavailable, "internal error; try again", sourceHeader},
-		// Every recall of the account fails until someone switches the capability on, as with a package that has run out.
 		{72001, 0, providers.Invalid, "the capability is not enabled in the console", sourceHeader},
 
 		{80001, 0, providers.Invalid, "the text was filtered", sourceHeader},
 		{80002, 0, providers.Invalid, "the body is too large", sourceHeader},
 
-		{60000, 69999, providers.Invalid, "HTTP and request errors", "inferred"},
-		{70000, 79999, providers.Credentials, "accounts and UserSigs", "inferred"},
+		{70001, 70052, providers.Credentials, "UserSigs", "inferred"},
 	}
 }
 
