@@ -152,7 +152,9 @@ func (h *handler) rerun(v *visit) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return info.LastErr == archivedText(v.state.Outcome.Outcome, v.state.Error), nil
+	outcome, reason := v.state.Outcome.Outcome, v.state.Error
+	// A worker of before has archived it with the vendor's words as they were.
+	return info.LastErr == archivedText(outcome, discreet(v.recall, reason)) || info.LastErr == archivedText(outcome, reason), nil
 }
 
 // ended finishes a recall whose outcome was written by a worker that died before asynq knew of it.
@@ -165,7 +167,7 @@ func (h *handler) ended(ctx context.Context, v *visit) error {
 	if tasks.Succeeded(e.Outcome.Outcome) {
 		return nil
 	}
-	return archived(e.Outcome.Outcome, e.Error)
+	return archived(e.Outcome.Outcome, discreet(v.recall, e.Error))
 }
 
 // expired ends a recall whose window has closed, without a call.
@@ -330,7 +332,7 @@ func (h *handler) record(ctx context.Context, v *visit, pass *lane.Pass, m made,
 	if m.called {
 		settlement = lane.Settlement{Class: lane.ClassOf(m.fault), Written: m.written, Lane: d.Lane}
 		if m.fault != nil {
-			settlement.Says = m.fault.Error()
+			settlement.Says = discreet(v.recall, m.fault.Error())
 		}
 	}
 	if d.Action == retry.Finish {
@@ -352,6 +354,7 @@ func (h *handler) record(ctx context.Context, v *visit, pass *lane.Pass, m made,
 func (h *handler) next(ctx context.Context, v *visit, m made, d retry.Decision) (again bool, err error) {
 	v.renewal = m.called && d.Action == retry.Again
 	visited := time.Since(v.since)
+	d.Reason = discreet(v.recall, d.Reason)
 	if d.Action == retry.Again && visited < longestVisit {
 		return true, nil
 	}
@@ -373,7 +376,7 @@ func (h *handler) next(ctx context.Context, v *visit, m made, d retry.Decision) 
 		if d.Action == retry.Defer {
 			h.metrics.Deferral(h.Spec.Name, h.App, string(m.fault.Kind))
 		}
-		v.log.Debug().Str("fault", m.fault.Error()).Dur("delay", d.Delay).Str("action", d.Action.String()).Msg("recall waits")
+		v.log.Debug().Str("fault", discreet(v.recall, m.fault.Error())).Dur("delay", d.Delay).Str("action", d.Action.String()).Msg("recall waits")
 	}
 	return false, inAsynqsWords(d)
 }
@@ -433,7 +436,7 @@ func (h *handler) end(ctx context.Context, v *visit, outcome, code, reason strin
 		return h.broken(v, err)
 	}
 	h.tell(v, e)
-	return inAsynqsWords(retry.Decision{Action: retry.Finish, Outcome: outcome, Reason: e.Error})
+	return inAsynqsWords(retry.Decision{Action: retry.Finish, Outcome: outcome, Reason: discreet(v.recall, e.Error)})
 }
 
 // write writes an outcome, again and again while Redis is away: it may be known to nobody else. It gives up when the worker
@@ -458,7 +461,7 @@ func (h *handler) write(ctx context.Context, v *visit, e ledger.Entry) error {
 func (h *handler) tell(v *visit, e ledger.Entry) {
 	line := v.log.Info()
 	if !tasks.Succeeded(e.Outcome.Outcome) {
-		line = v.log.Warn().Str("error", e.Error)
+		line = v.log.Warn().Str("error", discreet(v.recall, e.Error))
 	}
 	line.Str("message_id", v.recall.MessageID).Str("outcome", e.Outcome.Outcome).Str("code", e.Outcome.Code).
 		Int("attempts", e.Outcome.Attempts).Msg("recall ended")
