@@ -35,7 +35,9 @@ func (p *program) addCommand() *cobra.Command {
 			}
 			source := &idArguments{ids: ids}
 			set.inputs = []string{source.key()}
-			return p.enqueueRows(cmd.Context(), set, source)
+			c := newConsole(p.stderr, set.progress)
+			defer c.done()
+			return p.enqueueRows(cmd.Context(), set, c, source)
 		},
 	}
 	o.register(cmd.Flags())

@@ -47,9 +47,7 @@ type enqueuing struct {
 }
 
 // enqueueRows is what add and --file have in common, from the rows to the exit code.
-func (p *program) enqueueRows(ctx context.Context, set *settings, source rowSource) error {
-	c := newConsole(p.stderr, set.progress)
-	defer c.done()
+func (p *program) enqueueRows(ctx context.Context, set *settings, c *console, source rowSource) error {
 	refused, err := newRefusals(set.rejects, set.files, set.row, c)
 	if err != nil {
 		return err

@@ -61,6 +61,9 @@ func detect(name string, head []byte, known func(column string) bool) (Format, e
 	if _, hits := guessDelimiter(first, known); hits > 0 {
 		return CSV, nil
 	}
+	if bytes.IndexByte(first, '|') >= 0 {
+		return "", fmt.Errorf("its first line, %s, %s; if it is an id, use --format ids", quoted(first), looksLikeTable)
+	}
 	if bytes.ContainsAny(first, ",;\t") {
 		return "", fmt.Errorf("the format cannot be told from the first line, %s; a CSV file begins with its column names, "+
 			"one of which is message_id or a vendor's name for it; say otherwise with --format or --columns", quoted(first))

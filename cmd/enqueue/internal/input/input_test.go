@@ -103,6 +103,26 @@ func TestReaders(t *testing.T) {
 			[]string{`2 message_id="A1" sent_at="1600000000"`}},
 		{"csv that is our own report", "a", "id,provider,app,message_id,outcome,code,error\nx,jiguang,news,A1,expired,,late\n", Options{},
 			[]string{`2 provider="jiguang" app="news" message_id="A1"`}},
+		{"ids with column names and lines of tables in between", "a", "id\nA1\nMsg_ID\nA|2\n+----+\nB2\n", Options{}, []string{
+			"1 fault  looks like column names, of another file perhaps, and not like a message; leave it out", `2 message_id="A1"`,
+			"3 fault  looks like column names, of another file perhaps, and not like a message; leave it out",
+			"4 fault  looks like a line of a table for people to read; export CSV, or one id a line, or use --format ids if it is an id",
+			"5 fault  looks like a line of a table for people to read; export CSV, or one id a line, or use --format ids if it is an id",
+			`6 message_id="B2"`}},
+		{"ids by the person's word", "a", "A|2\n--\nmessage_id\n", Options{Format: IDs}, []string{
+			`1 message_id="A|2"`, `2 message_id="--"`, "3 fault  looks like column names, of another file perhaps, and not like a message; leave it out"}},
+		{"csv with headers in between", "a", "message_id,ref\nA1,x\nmessage_id,ref\nprovider,msg_id,ref\n id ,x\n--,--\nB2,message_id\n", Options{}, []string{
+			`2 message_id="A1" ref="x"`,
+			"3 fault  looks like column names, of another file perhaps, and not like a message; leave it out",
+			"4 fault  looks like column names, of another file perhaps, and not like a message; leave it out",
+			"5 fault  looks like column names, of another file perhaps, and not like a message; leave it out",
+			"6 fault  looks like a line of a table for people to read; export CSV, or one id a line",
+			`7 message_id="B2" ref="message_id"`}},
+		{"csv with headers of mapped columns in between", "a", "key\nA1\nkey\n", Options{Columns: map[string]string{"key": "message_id"}}, []string{
+			`2 message_id="A1"`, "3 fault  looks like column names, of another file perhaps, and not like a message; leave it out"}},
+		{"ndjson with a field twice, once as nothing", "a", `{"message_id":"x1","msgid":null}` + "\n" + `{"msgid":"","app":"a","message_id":"x2"}` + "\n" +
+			`{"message_id":"x3","message_id":null}` + "\n" + `{"message_id":"x4","msgid":null,"msgid":null}` + "\n", Options{}, []string{
+			`1 message_id="x1"`, `2 app="a" message_id="x2"`, "3 fault message_id is given twice", "4 fault message_id is given twice, as message_id and as msgid"}},
 		{"latin-1 far into the file", "a", "message_id,ref\n" + strings.Repeat("A1,x\n", MaxRow) + "B2,caf\xe9\n", Options{}, nil},
 	}
 	for _, test := range tests {
@@ -151,6 +171,8 @@ func TestBadInput(t *testing.T) {
 		{"pretty JSON", "a", "{\n  \"message_id\": 1\n}\n", Options{}, "a: is JSON with line breaks inside its objects; one object a line is needed: jq -c . makes that"},
 		{"no header", "a", "A1,B2\nA3,B4\n", Options{}, `a: the format cannot be told from the first line, "A1,B2"; a CSV file begins with its column names, ` +
 			`one of which is message_id or a vendor's name for it; say otherwise with --format or --columns`},
+		{"a table", "a", " message_id | sent_at\n------------+--------\n", Options{}, `a: its first line, "message_id | sent_at", looks like a line of a table for people to read; export CSV, or one id a line; if it is an id, use --format ids`},
+		{"gzipped twice", "a.gz", string(zip(t, string(zip(t, "A1\n")))), Options{}, "a.gz: is gzipped twice; unzip it once"},
 		{"no message_id", "a", "provider,colour\njiguang,red\n", Options{}, `a: no column holds message_id; it has "provider", "colour"; say which one with --columns message_id=NAME`},
 		{"a column twice", "a", "message_id,ref,ref\n1,2,3\n", Options{}, `a: two columns are named "ref"; rename or drop one`},
 		{"an unknown column twice", "a", "message_id,x,x\n1,2,3\n", Options{}, `a: two columns are named "x"; rename or drop one`},
@@ -369,6 +391,37 @@ func TestColumnsGoBeforeAliases(t *testing.T) {
 	}
 }
 
+// What the person said of a key goes before what another key's name means by itself, in the rows that have it.
+func TestColumnsGoBeforeAliasesInNDJSON(t *testing.T) {
+	t.Parallel()
+	text := `{"vendor_id":"v1","msgid":"internal-7"}` + "\n" + `{"message_id":"internal-8","vendor_id":"v2"}` + "\n" + `{"msgid":"v3"}` + "\n"
+	rows, warnings := read(t, "a.ndjson", text, Options{Columns: map[string]string{"vendor_id": "message_id"}})
+	if diff := cmp.Diff([]string{`1 message_id="v1"`, `2 message_id="v2"`, `3 message_id="v3"`}, rows); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{`a.ndjson: ignored "msgid" where --columns names another key for the same field`}, warnings); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What --columns names and no row has is known at the end.
+func TestMappedKeysThatAreMissing(t *testing.T) {
+	t.Parallel()
+	columns := map[string]string{"when": "sent_at", "account": "from", "creatd": "ref"}
+	r, err := NewReader("a.ndjson", strings.NewReader(`{"message_id":"1","when":1}`+"\n"+`{"message_id":"2","account":"x"}`), Options{Columns: columns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if item, err := r.Next(); err != nil || item.Fault != nil {
+			t.Fatalf("%+v, %v", item, err)
+		}
+	}
+	if diff := cmp.Diff([]string{"creatd"}, r.Missing()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What the flags gave a row is in its reject, so that it means the same without them.
 func TestRejectsNeedNoFlags(t *testing.T) {
 	t.Parallel()
@@ -413,6 +466,11 @@ func TestRejectsAreInput(t *testing.T) {
 			`{"provider":"jiguang","message_id":18282567571828256757,"colour":"red","reject_reason":"why"}`},
 		{"a.ndjson", `{"message_id":"<b>","reject_reason":"earlier"}`, `{"message_id":"<b>","reject_reason":"why"}`},
 		{"a.ndjson", `{"message_id":"1","message_id":"2"}`, `{"message_id":"1","message_id":"2","reject_reason":"why"}`},
+		{"a.ndjson", `{"message_id":"1","message_id":null}`, `{"message_id":"1","message_id":null,"reject_reason":"why"}`},
+		{"a.ndjson", `{"message_id":"1"}]`, `{"reject_line":"{\"message_id\":\"1\"}]","reject_reason":"why"}`},
+		{"a.ndjson", `{"message_id":"1"}}`, `{"reject_line":"{\"message_id\":\"1\"}}","reject_reason":"why"}`},
+		{"a.ndjson", `{"message_id":"1","error":"` + strings.Repeat("x", 65_000) + `","code":"c"}`, `{"message_id":"1","reject_reason":"why"}`},
+		{"a.ndjson", `{"message_id":"1","code":"1","code":"1"}`, `{"message_id":"1","code":"1","code":"1","reject_reason":"why"}`},
 		{"a.ndjson", `{"message_id":`, `{"reject_line":"{\"message_id\":","reject_reason":"why"}`},
 		{"a.ndjson", `{"reject_line":"x,y","reject_reason":"earlier"}`, `{"reject_line":"x,y","reject_reason":"why"}`},
 		{"a.csv", "message_id,ref,colour\nA1,\"a \"\"b\"\"\",red", `{"message_id":"A1","ref":"a \"b\"","reject_reason":"why"}`},

@@ -109,7 +109,12 @@ func NewReader(name string, stream io.Reader, opt Options) (*Reader, error) {
 			return bad(err)
 		}
 	}
-	r := &Reader{name: name, format: format, lines: newLines(text), opt: opt}
+	r := &Reader{name: name, format: format, lines: newLines(text), opt: opt, missing: make(map[string]bool)}
+	for column := range opt.Columns {
+		if format != IDs {
+			r.missing[column] = true
+		}
+	}
 	if format == CSV {
 		if err := r.readHeader(firstLine(head)); err != nil {
 			return bad(err)
@@ -149,7 +154,7 @@ func plain(name string, stream io.Reader) (*bufio.Reader, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("cannot be read: %w", err)
 	}
-	if !bytes.Equal(magic, []byte{0x1F, 0x8B}) {
+	if !isGzip(magic) {
 		if strings.HasSuffix(name, ".gz") && len(magic) > 0 {
 			return nil, errors.New("is named .gz and is not gzip; rename it, or compress it again")
 		}
@@ -159,5 +164,11 @@ func plain(name string, stream io.Reader) (*bufio.Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is damaged: %w", err)
 	}
-	return bufio.NewReaderSize(unzipped, readSize), nil
+	text := bufio.NewReaderSize(unzipped, readSize)
+	if magic, _ := text.Peek(2); isGzip(magic) {
+		return nil, errors.New("is gzipped twice; unzip it once")
+	}
+	return text, nil
 }
+
+func isGzip(magic []byte) bool { return bytes.Equal(magic, []byte{0x1F, 0x8B}) }

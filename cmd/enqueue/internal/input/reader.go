@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/recallq/recallq/providers"
@@ -43,8 +45,9 @@ type Reader struct {
 	file   *os.File
 
 	records *records
-	columns []string // the field that each CSV column holds; "" is ignored
-	missing []string
+	columns []string        // the field that each CSV column holds; "" is ignored
+	missing map[string]bool // names in --columns that were not met
+	warned  bool            // of keys that are left out
 
 	first *Item // read already; nil once it has been handed out
 	last  int
@@ -81,9 +84,10 @@ const mostInKey = 64
 // Format is the format that the input is read as; never [Auto].
 func (r *Reader) Format() Format { return r.format }
 
-// Missing returns the names in [Options.Columns] that a CSV input has no column of. With several inputs that need not be a
+// Missing returns the names in [Options.Columns] that the input has not had so far: for CSV, columns of its header, which is all
+// that there will be; for NDJSON, keys of the rows that were handed out. It is empty for ids. With several inputs it need not be a
 // mistake, so the caller judges it.
-func (r *Reader) Missing() []string { return r.missing }
+func (r *Reader) Missing() []string { return slices.Sorted(maps.Keys(r.missing)) }
 
 // Next returns the next row. It returns io.EOF after the last one, and a [*ReadError] when the input breaks off.
 func (r *Reader) Next() (Item, error) {
@@ -134,7 +138,7 @@ func (r *Reader) readRow() (Item, error) {
 		case l.tooLong:
 			return Item{Line: l.number, Fault: longLine(l)}, nil
 		case r.format == IDs:
-			return idItem(l.number, text), nil
+			return r.idItem(l.number, text), nil
 		}
 		return r.objectItem(l.number, text), nil
 	}
@@ -142,9 +146,10 @@ func (r *Reader) readRow() (Item, error) {
 
 // idItem takes a line for an id unless it is plainly something else: many vendors' ids have no form that could be checked
 // later.
-func idItem(number int, text []byte) Item {
+func (r *Reader) idItem(number int, text []byte) Item {
 	item := Item{Line: number}
 	raw := string(text)
+	guessed := r.opt.Format != IDs
 	switch {
 	case !utf8.Valid(text):
 		item.Fault = notUTF8(text)
@@ -152,10 +157,25 @@ func idItem(number int, text []byte) Item {
 		item.Fault = &Fault{Raw: raw, Reason: "a JSON object among ids; use --format ndjson"}
 	case bytes.ContainsAny(text, ",;\t\""):
 		item.Fault = &Fault{Raw: raw, Reason: "more than one id in a line, or a CSV row; give one id a line, or use --format csv"}
+	case r.opt.isName(raw):
+		item.Fault = &Fault{Raw: raw, Reason: looksLikeNames}
+	case guessed && (bytes.IndexByte(text, '|') >= 0 || isRule(raw)):
+		item.Fault = &Fault{Raw: raw, Reason: looksLikeTable + ", or use --format ids if it is an id"}
 	default:
 		item.Row = tasks.IDRow(raw)
 	}
 	return item
+}
+
+// What lines look like that come into an input with files that were put together, or with a table that was copied.
+const (
+	looksLikeNames = "looks like column names, of another file perhaps, and not like a message; leave it out"
+	looksLikeTable = "looks like a line of a table for people to read; export CSV, or one id a line"
+)
+
+// isRule reports whether a text is a line of dashes or the like: no id is without a letter and a digit.
+func isRule(text string) bool {
+	return text != "" && strings.IndexFunc(text, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) < 0
 }
 
 func notUTF8(text []byte) *Fault {
@@ -171,18 +191,36 @@ func (r *Reader) objectItem(number int, text []byte) Item {
 		item.Fault = notUTF8(text)
 		return item
 	}
-	if len(r.opt.Columns) > 0 {
-		if renamed, ok := renameKeys(text, r.opt.Columns); ok {
-			text = renamed
+	item.object = r.renamed(bytes.Clone(text))
+	row, err := tasks.DecodeRow(item.object)
+	if err != nil {
+		if object, ok := withoutAbsent(item.object); ok {
+			if again, errAgain := tasks.DecodeRow(object); errAgain == nil {
+				row, err, item.object = again, nil, object
+			}
 		}
 	}
-	item.object = bytes.Clone(text)
-	row, err := tasks.DecodeRow(item.object)
 	if err != nil {
 		item.Fault = faultOf(err, item.object)
 	}
 	item.Row = row
 	return item
+}
+
+// renamed is an object with its keys as --columns says.
+func (r *Reader) renamed(object []byte) []byte {
+	if len(r.opt.Columns) == 0 {
+		return object
+	}
+	renamed, leftOut, ok := renameKeys(object, r.opt.Columns, r.missing)
+	if !ok {
+		return object
+	}
+	if len(leftOut) > 0 && !r.warned {
+		r.warned = true
+		r.opt.Warn(r.name + ": ignored " + listNames(leftOut) + " where --columns names another key for the same field")
+	}
+	return renamed
 }
 
 // faultOf says what [tasks.DecodeRow] found. What it says of the line as a whole has the line as its value, which the
@@ -265,10 +303,8 @@ func (r *Reader) setColumns(names []string) (ignored []string, err error) {
 		}
 		r.columns = append(r.columns, field)
 	}
-	for _, theirs := range sortedKeys(r.opt.Columns) {
-		if !slices.Contains(names, theirs) {
-			r.missing = append(r.missing, theirs)
-		}
+	for _, name := range names {
+		delete(r.missing, name)
 	}
 	if !slices.Contains(r.columns, "message_id") {
 		return nil, fmt.Errorf("no column holds message_id; it has %s; say which one with --columns message_id=NAME", listNames(names))
@@ -298,6 +334,10 @@ func (r *Reader) readRecord() (Item, error) {
 		fault.Raw = strings.ToValidUTF8(fault.Raw, "\uFFFD")
 	case !utf8.Valid(r.records.raw.Bytes()):
 		item.Fault = notUTF8(r.records.raw.Bytes())
+	case r.opt.isName(cleanName(r.idIn(cells))):
+		item.Fault = &Fault{Raw: r.records.raw.String(), Reason: looksLikeNames}
+	case isRule(cleanName(r.idIn(cells))):
+		item.Fault = &Fault{Raw: r.records.raw.String(), Reason: looksLikeTable}
 	case len(cells) != len(r.columns):
 		item.Fault = &Fault{Raw: r.records.raw.String(), Reason: fmt.Sprintf(
 			"the row has %s, the header %d; quote a cell that holds the delimiter", plural(len(cells), "cell"), len(r.columns))}
@@ -305,6 +345,14 @@ func (r *Reader) readRecord() (Item, error) {
 		item.setCells(r.columns, cells)
 	}
 	return item, nil
+}
+
+// idIn is what a record has in the place of its message id.
+func (r *Reader) idIn(cells []string) string {
+	if at := slices.Index(r.columns, "message_id"); at < len(cells) {
+		return cells[at]
+	}
+	return ""
 }
 
 func (i *Item) setCells(columns, cells []string) {
@@ -333,6 +381,11 @@ func (o Options) field(column string) (string, bool) {
 	return tasks.Canonical(column)
 }
 
+// isName reports whether a text is the name of a column: of one that holds a field, or of one that our own output adds.
+func (o Options) isName(text string) bool {
+	return o.known(text) || tasks.Ignored(strings.ToLower(text))
+}
+
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -355,13 +408,4 @@ func quoteNames(names []string) string {
 		parts[i] = quoted([]byte(name))
 	}
 	return strings.Join(parts, ", ")
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

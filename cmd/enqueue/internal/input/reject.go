@@ -39,7 +39,7 @@ func membersOf(object []byte) ([]member, bool) {
 		}
 		list = append(list, m)
 	}
-	if _, err := d.Token(); err != nil || d.More() {
+	if _, err := d.Token(); err != nil || len(bytes.TrimSpace(object[d.InputOffset():])) > 0 {
 		return nil, false
 	}
 	return list, true
@@ -54,21 +54,67 @@ func appendMember(dst []byte, key string, value []byte) []byte {
 	return append(dst, value...)
 }
 
-// renameKeys gives the keys of an object their fields' names, as --columns says.
-func renameKeys(object []byte, columns map[string]string) ([]byte, bool) {
+// renameKeys gives the keys of an object their fields' names, as --columns says. What the person said goes before what a name means
+// by itself: other keys of a field that they have mapped to one of the object's are left out. Names that are met are no longer
+// missing.
+func renameKeys(object []byte, columns map[string]string, missing map[string]bool) (out []byte, leftOut []string, ok bool) {
+	members, ok := membersOf(object)
+	if !ok {
+		return nil, nil, false
+	}
+	mapped := make(map[string]bool)
+	for _, m := range members {
+		if field, is := columns[m.key]; is {
+			mapped[field] = true
+			delete(missing, m.key)
+		}
+	}
+	out = []byte{'{'}
+	for _, m := range members {
+		key, renamed := columns[m.key]
+		if !renamed {
+			key = m.key
+		}
+		if field, _ := tasks.Canonical(key); mapped[field] && !renamed {
+			leftOut = append(leftOut, key)
+			continue
+		}
+		out = appendMember(out, key, m.value)
+	}
+	return append(out, '}'), leftOut, true
+}
+
+// withoutAbsent leaves out keys that hold null or the empty text, which is the same as no key, where the object has their field
+// under another name.
+func withoutAbsent(object []byte) ([]byte, bool) {
 	members, ok := membersOf(object)
 	if !ok {
 		return nil, false
 	}
+	names := make(map[string][]string)
+	for _, m := range members {
+		field, _ := tasks.Canonical(m.key)
+		names[field] = append(names[field], m.key)
+	}
 	out := []byte{'{'}
 	for _, m := range members {
-		key := m.key
-		if field, mapped := columns[key]; mapped {
-			key = field
+		field, known := tasks.Canonical(m.key)
+		if known && m.empty() && len(names[field]) > 1 && once(names[field], m.key) {
+			continue
 		}
-		out = appendMember(out, key, m.value)
+		out = appendMember(out, m.key, m.value)
 	}
 	return append(out, '}'), true
+}
+
+func once(names []string, name string) bool {
+	n := 0
+	for _, other := range names {
+		if other == name {
+			n++
+		}
+	}
+	return n == 1
 }
 
 // Filled returns the item with what the options give its row: see [tasks.Row.Filled].
@@ -99,7 +145,8 @@ func rowOf(members []member) tasks.Row {
 }
 
 // AppendReject appends the item as a line of NDJSON, without the line's end, with the reason why it was refused. The line
-// is valid input again once it has been mended. A line that could not be read at all is in it as reject_line.
+// is valid input again once it has been mended, and not before: what is wrong stands as it stood. A line that could not be read
+// at all is in it as reject_line. What input ignores is left out: it may be so long that the line would be too long for a row.
 func (i Item) AppendReject(dst []byte, reason string) []byte {
 	if i.Fault != nil && i.Fault.Raw != "" {
 		dst = append(dst, `{"reject_line":`...)
@@ -114,13 +161,13 @@ func (i Item) AppendReject(dst []byte, reason string) []byte {
 	out := []byte{'{'}
 	there := make(map[string]bool)
 	for _, m := range members {
-		if m.key == "reject_reason" {
-			continue
-		}
-		field, _ := tasks.Canonical(m.key)
+		field, known := tasks.Canonical(m.key)
 		filled, have := i.Row.Get(field)
+		wrong := i.Fault != nil && (i.Fault.Field == m.key || known && i.Fault.Field == field)
 		switch {
-		case have && m.empty():
+		case m.key == "reject_reason", tasks.Ignored(m.key) && m.key != "reject_line" && !wrong:
+			continue
+		case have && m.empty() && !wrong:
 			continue // it takes the default, below
 		case field == "sent_at" && have && m.kind() == '"':
 			m.value = quoteJSON(filled)
