@@ -91,20 +91,24 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 
 `, page.url(), vendors.URL, mr.Addr())
 
+	quit := func() bool {
+		w.Stop()
+		return true
+	}
 	wrong, err := play(rdb, sim, stdout, signals)
 	switch {
 	case errors.Is(err, errInterrupted):
-		return stop(w.Stop, log, signals)
+		return stop(quit, log, signals)
 	case err != nil:
-		return errors.Join(err, stop(w.Stop, log, signals))
+		return errors.Join(err, stop(quit, log, signals))
 	case o.exit && wrong > 0:
-		return errors.Join(fmt.Errorf("%d sample recalls did not end as they should", wrong), stop(w.Stop, log, signals))
+		return errors.Join(fmt.Errorf("%d sample recalls did not end as they should", wrong), stop(quit, log, signals))
 	case o.exit:
-		return stop(w.Stop, log, signals)
+		return stop(quit, log, signals)
 	}
 	fmt.Fprintf(stdout, "\nLook at %s: each queue, its retries and its archived failures. Ctrl-C ends the demo.\n", page.url())
 	<-signals
-	return stop(w.Stop, log, signals)
+	return stop(quit, log, signals)
 }
 
 // demoConfig is the configuration that a staging system would have: the simulator in the vendors' place.

@@ -211,18 +211,19 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 			return fmt.Errorf("the page: %w", err)
 		}
 	}
-	quit := func() {
+	quit := func() bool {
 		link.Hurry(time.Now().Add(w.Grace() + lastWrites))
 		var wg sync.WaitGroup
 		wg.Go(stopInbox)
 		wg.Go(w.Stop)
-		if !within(w.Grace()+2*lastWrites, wg.Wait) {
-			log.Error().Msg("redis does not answer; recalls in flight run again by recovery")
-		}
+		return within(w.Grace()+2*lastWrites, wg.Wait)
 	}
 	if err := stop(quit, log, signals); err != nil {
 		// Those who are still at it use the client until the process ends.
 		return err
+	}
+	if n := w.Unwritten(); n > 0 {
+		return fmt.Errorf("stopped without redis; the outcomes of %d recalls could not be written, and they run again by recovery", n)
 	}
 	return errors.Join(queue.Close(), rdb.Close())
 }
@@ -277,16 +278,20 @@ func receive(rdb redis.UniversalClient, log zerolog.Logger) (stop func()) {
 	}
 }
 
-// stop stops in order; a second signal stops now.
-func stop(quit func(), log zerolog.Logger, signals <-chan os.Signal) error {
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		quit()
-	}()
+// errLeft is why a stop is no clean one although nobody was impatient.
+var errLeft = errors.New("stopped without redis; recalls in flight run again by recovery")
+
+// stop stops in order; a second signal stops now. quit is false if it had to leave something undone.
+func stop(quit func() bool, log zerolog.Logger, signals <-chan os.Signal) error {
+	stopped := make(chan bool, 1)
+	go func() { stopped <- quit() }()
 	for {
 		select {
-		case <-stopped:
+		case clean := <-stopped:
+			if !clean {
+				log.Error().Msg("redis does not answer; recalls in flight run again by recovery")
+				return errLeft
+			}
 			log.Info().Msg("worker stopped")
 			return nil
 		case s := <-signals:

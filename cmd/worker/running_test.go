@@ -15,6 +15,7 @@ import (
 
 	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/providers/providertest/simulator"
+	"github.com/recallq/recallq/tasks"
 )
 
 // running is a worker in this process, as the command line starts it. Tests of it are not parallel: go-redis has one logger for all.
@@ -172,5 +173,33 @@ func TestAWorkerIsNotReadyWhileRedisIsFull(t *testing.T) {
 	}
 	if n := strings.Count(w.said(), "redis does not answer; nothing is called until it does"); n != 1 {
 		t.Errorf("told %d times", n)
+	}
+}
+
+// What a call came to could not be written: that is no clean stop.
+func TestAStopThatCouldNotWriteAnOutcomeIsAFailure(t *testing.T) {
+	s := redistest.Start(t)
+	rdb := s.Client(t)
+	w := newRunning(t, s.URL, oneLane)
+	w.start()
+	w.ready()
+	if _, err := w.sim.Fault(simulator.Fault{Provider: "jiguang", Times: 1, Behaviour: simulator.Behaviour{Latency: 2 * time.Second}}); err != nil {
+		t.Fatal(err)
+	}
+	r := tasks.Recall{Provider: "jiguang", App: "news", MessageID: "1", SentAt: time.Now()}
+	if _, err := tasks.NewProducer(rdb).Enqueue(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	w.until(5*time.Second, "it is called", func() bool {
+		return rdb.ZCard(t.Context(), "recallq:lane:{jiguang:news}:flight").Val() == 1
+	})
+	s.Freeze()
+	defer s.Thaw()
+	w.signals <- syscall.SIGTERM
+	if code := w.exit(30 * time.Second); code != exitFailure {
+		t.Errorf("left with %d, want %d", code, exitFailure)
+	}
+	if !strings.Contains(w.said(), "worker: stopped without redis; ") {
+		t.Error("it does not say why")
 	}
 }

@@ -443,9 +443,11 @@ func (h *handler) end(ctx context.Context, v *visit, outcome, code, reason strin
 // has to leave; a later call for the recall then finds it already recalled.
 func (h *handler) write(ctx context.Context, v *visit, e ledger.Entry) error {
 	ctx = context.WithoutCancel(ctx)
+	h.unwritten.Add(1)
 	for {
 		err := h.ledger.Record(ctx, v.task, e)
 		if err == nil {
+			h.unwritten.Add(-1)
 			return nil
 		}
 		select {

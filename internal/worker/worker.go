@@ -89,6 +89,8 @@ type Worker struct {
 	stop    chan struct{} // closed: take no more work
 	leave   chan struct{} // closed: give up what is not done
 	wg      sync.WaitGroup
+	// unwritten is how many outcomes are known, and not written yet.
+	unwritten atomic.Int64
 }
 
 // station is all that is one lane's own.
@@ -103,6 +105,7 @@ type station struct {
 	log       zerolog.Logger
 	stop      <-chan struct{}
 	leave     <-chan struct{}
+	unwritten *atomic.Int64
 	servers   []*server
 	redis     redis.UniversalClient
 	retention time.Duration
@@ -168,6 +171,7 @@ func (w *Worker) bareStation(l Lane) *station {
 		log:       w.opt.Log.With().Str("provider", l.Spec.Name).Str("app", l.App).Logger(),
 		stop:      w.stop,
 		leave:     w.leave,
+		unwritten: &w.unwritten,
 		changes:   make(chan struct{}, 1),
 	}
 	s.account.Store(&l)
@@ -249,6 +253,10 @@ func (w *Worker) Stop() {
 		s.account.Load().Provider.Close()
 	}
 }
+
+// Unwritten is how many outcomes are known and not written. Once the worker has stopped, they are lost: their recalls are called
+// once more, by recovery.
+func (w *Worker) Unwritten() int64 { return w.unwritten.Load() }
 
 // listen passes wake-ups on to those who wait.
 func (w *Worker) listen() {
