@@ -47,7 +47,7 @@ type App struct {
 	Window time.Duration
 	// Limits are those of the file, else the provider's; none for "[]".
 	Limits []providers.Limit
-	// Simulated is true if BaseURL is not the vendor's own.
+	// Simulated is true if the host of BaseURL is none of the vendor's.
 	Simulated bool
 	// Line is where the app begins in the file.
 	Line int
@@ -67,6 +67,8 @@ type Settings interface {
 	Secrets() []string
 	// BaseURL is the vendor's own.
 	BaseURL() string
+	// Hosts are all hosts of the vendor's, in lower case: of every region, backups and those of before.
+	Hosts() []string
 }
 
 // Lane returns the lane's name: "jiguang:news".

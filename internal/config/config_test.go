@@ -224,6 +224,38 @@ func TestLoopbackBaseURLs(t *testing.T) {
 	}
 }
 
+// A vendor's other hosts are the vendor as well, however they are written; nobody else's are.
+func TestALaneIsSimulatedOnlyIfItsHostIsNotTheVendors(t *testing.T) {
+	t.Parallel()
+	accounts := map[string]string{
+		providers.Jiguang:   "channel_key: k, master_secret: s",
+		providers.EngageLab: "app_key: k, master_secret: s",
+		providers.TIMPush:   "sdk_app_id: 1400000000, secret_key: s",
+		providers.TIMChat:   "sdk_app_id: 1400000000, secret_key: s",
+		providers.RongCloud: "app_key: k, app_secret: s",
+	}
+	for provider, hosts := range map[string][]string{
+		providers.Jiguang:   {"api.ums.jiguang.cn", "API.UMS.Jiguang.cn", "api.ums.jiguang.cn:443", "api.ums.jiguang.cn./", "api.ums.jiguang.cn/v1"},
+		providers.EngageLab: {"pushapi-sgp.engagelab.com", "pushapi-hk.engagelab.com", "push.api.engagelab.cc", "push-defra.api.engagelab.cc"},
+		providers.TIMPush:   {"console.tim.qq.com", "adminapi.my-imcloud.com", "adminapiger.im.qcloud.com", "adminapijpn.my-imcloud.com"},
+		providers.TIMChat:   {"console.tim.qq.com", "console.tim.qq.com:443", "adminapisgp.my-imcloud.com", "adminapiusa.im.qcloud.com", "adminapiind.my-imcloud.com"},
+		providers.RongCloud: {"api.rong-api.com", "api-b.rong-api.com", "api-b.us-light-api.com", "api.sau-light-api.com", "api2-cn.ronghub.com"},
+	} {
+		strange := []string{"example.com", hosts[0] + ".example.com", "x" + hosts[0], "example.com/" + hosts[0]}
+		for i, host := range append(hosts, strange...) {
+			text := fmt.Sprintf("apps: [{provider: %s, app: a, %s, base_url: 'https://%s'}]", provider, accounts[provider], host)
+			app := load(t, write(t, text, nil), nil).Apps[0]
+			if want := i >= len(hosts); app.Simulated != want {
+				t.Errorf("%s at %s: simulated %t, want %t", provider, host, app.Simulated, want)
+			}
+		}
+		text := fmt.Sprintf("apps: [{provider: %s, app: a, %s}]", provider, accounts[provider])
+		if app := load(t, write(t, text, nil), nil).Apps[0]; app.Simulated {
+			t.Errorf("%s without base_url is simulated", provider)
+		}
+	}
+}
+
 func TestListen(t *testing.T) {
 	t.Parallel()
 	open, closed := UI{Enabled: true}, UI{Enabled: true, Password: "x"}

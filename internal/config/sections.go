@@ -216,7 +216,7 @@ func (d *decoder) app(item field) App {
 		app.BaseURL = app.Settings.BaseURL()
 	}
 	if base, ok := d.baseURL(s); ok {
-		app.Simulated = base != app.BaseURL
+		app.Simulated = app.Settings == nil || !isHost(base, app.Settings.Hosts())
 		app.BaseURL = base
 	}
 	return app
@@ -286,6 +286,12 @@ func (d *decoder) baseURL(s section) (string, bool) {
 		return fault("is http://, which sends the credentials in the clear; use https:// (http:// is for loopback hosts alone: 127.0.0.0/8, ::1, localhost)")
 	}
 	return strings.TrimRight(text, "/"), true
+}
+
+// isHost reports whether a base URL leads to one of the hosts, on whatever port.
+func isHost(base string, hosts []string) bool {
+	u, err := url.Parse(base)
+	return err == nil && slices.Contains(hosts, strings.TrimSuffix(strings.ToLower(u.Hostname()), "."))
 }
 
 func (d *decoder) limits(s section) []providers.Limit {

@@ -3,6 +3,7 @@ package engagelab
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/recallq/recallq/providers"
@@ -22,6 +23,11 @@ var dataCenters = []struct{ name, baseURL string }{
 	{"hongkong", "https://pushapi-hk.engagelab.com"},
 	{"japan", "https://pushapi-jpn.engagelab.com"},
 	{"brazil", "https://pushapi-bra.engagelab.com"},
+}
+
+// oldHosts are those of before, which still work (https://engagelab.com/th_TH/docs/app-push/rest-api/rest-api-overview).
+var oldHosts = []string{
+	"push.api.engagelab.cc", "push-usva.api.engagelab.cc", "push-defra.api.engagelab.cc", "push-hk.api.engagelab.cc",
 }
 
 // Config is an app at EngageLab AppPush.
@@ -83,4 +89,13 @@ func (c Config) BaseURL() string {
 		}
 	}
 	return ""
+}
+
+// Hosts are the vendor's own hosts, of every data centre, whichever the app is called at.
+func (c Config) Hosts() []string {
+	hosts := slices.Clone(oldHosts)
+	for _, d := range dataCenters {
+		hosts = append(hosts, strings.TrimPrefix(d.baseURL, "https://"))
+	}
+	return hosts
 }

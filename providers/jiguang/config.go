@@ -52,3 +52,6 @@ func (c Config) Secrets() []string { return []string{c.MasterSecret} }
 
 // BaseURL is the vendor's own base URL.
 func (c Config) BaseURL() string { return baseURL }
+
+// Hosts are the vendor's own hosts, whichever the channel is called at.
+func (c Config) Hosts() []string { return []string{strings.TrimPrefix(baseURL, "https://")} }

@@ -2,6 +2,7 @@ package rongcloud
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,6 +42,9 @@ func DataCenters() []DataCenter {
 	}
 }
 
+// oldHosts are outdated and still usable, by the same page; the last one is a third party's word.
+var oldHosts = []string{"api.cn.ronghub.com", "api-cn.ronghub.com", "api2-cn.ronghub.com", "api-sg01.ronghub.com"}
+
 // Check returns every fault of the configuration at once: [*providers.FieldError]s joined by errors.Join.
 func (c Config) Check() error {
 	var faults []error
@@ -78,6 +82,15 @@ func (c Config) BaseURL() string {
 		return ""
 	}
 	return "https://" + dc.Host
+}
+
+// Hosts returns RongCloud's own hosts: those of every data centre, their backups, and those of before.
+func (c Config) Hosts() []string {
+	hosts := slices.Clone(oldHosts)
+	for _, dc := range DataCenters() {
+		hosts = append(hosts, dc.Host, dc.Backup)
+	}
+	return hosts
 }
 
 func (c Config) dataCenter() (DataCenter, bool) {

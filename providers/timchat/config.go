@@ -28,6 +28,19 @@ func (c Config) Secrets() []string { return []string{c.SecretKey} }
 // BaseURL returns Tencent's own URL for the region, or "" if there is no such region.
 func (c Config) BaseURL() string { return c.account().BaseURL() }
 
+// Hosts returns Tencent's own hosts: those of every region, and the backups that it documents. Tokyo's backup is inferred from the
+// names of the others.
+func (c Config) Hosts() []string {
+	hosts := []string{"adminapijpn.my-imcloud.com"}
+	for _, r := range tencent.Regions() {
+		hosts = append(hosts, r.Host)
+		if r.Backup != "" {
+			hosts = append(hosts, r.Backup)
+		}
+	}
+	return hosts
+}
+
 func (c Config) account() tencent.Account {
 	return tencent.Account{SDKAppID: c.SDKAppID, SecretKey: c.SecretKey, Identifier: c.Identifier, Region: c.Region}
 }
