@@ -3,11 +3,15 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -193,6 +197,30 @@ func TestRightsThatAreMissingAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorsOfRedisInWords(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"the connection to Redis broke off":               &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE},
+		"Redis does not answer: ":                         &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("something new")},
+		"Redis does not answer: redis: connection pool":   redis.ErrPoolTimeout,
+		"Redis refuses: ERR x y":                          proto{"ERR x\x1b\ny"},
+		"this user of Redis lacks the right to run":       proto{"NOPERM this user has no permissions to run the 'get' command"},
+		"invalid character 'x' looking for":               json.Unmarshal([]byte("x"), new(int)),
+		"Redis takes no more clients; ":                   fmt.Errorf("look: %w", proto{"ERR max number of clients reached"}),
+		"Redis is out of memory and refuses writes; free": errors.New("asynq: UNKNOWN: redis eval error: OOM command not allowed"),
+	} {
+		if got := sayRedis(err); !strings.HasPrefix(got, want) {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+}
+
+// proto is an answer of Redis.
+type proto struct{ text string }
+
+func (p proto) Error() string { return p.text }
+func (p proto) RedisError()   {}
 
 // What comes from Redis and producers is one line without anything that talks to a terminal, wherever people see it.
 func TestNobodyTalksToTheTerminal(t *testing.T) {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,59 +60,7 @@ func (b *book) close() { _ = b.rdb.Close() }
 
 // failure says what went wrong in Redis, and where.
 func (b *book) failure(err error) error {
-	return failure(fmt.Errorf("%s: %s", b.where, says(err)))
-}
-
-// judge tells what an error of Redis means for what is going on, and says in words what is wrong.
-func (b *book) judge(ctx context.Context, err error) (trouble, string) {
-	if text := lacksRight(err); text != "" {
-		return lasting, text
-	}
-	what, words := judge(ctx, b.rdb, err)
-	if what == single {
-		words = says(err)
-	}
-	return what, words
-}
-
-// says is sayRedis for those who look and whose user of Redis may have few rights. What Redis has answered is not called no
-// answer.
-func says(err error) string {
-	if text := lacksRight(err); text != "" {
-		return text
-	}
-	words := sayRedis(err)
-	if !strings.HasPrefix(words, "Redis does not answer: ") {
-		return words
-	}
-	if reply, is := errors.AsType[redis.Error](err); is {
-		return "Redis refuses: " + shown(reply.Error())
-	}
-	if _, is := errors.AsType[net.Error](err); is || strings.Contains(words, "redis:") {
-		return shown(words)
-	}
-	return shown(err.Error()) // what was read makes no sense
-}
-
-var refusedCommand = regexp.MustCompile(`NOPERM .*to run the '([^']+)' command`)
-
-// lacksRight says in words that the user of Redis lacks a right, and which; empty if that is not what an error is about.
-func lacksRight(err error) string {
-	const widen = "; widen its ACL"
-	text := err.Error()
-	switch found := refusedCommand.FindStringSubmatch(text); {
-	case found != nil:
-		return "this user of Redis lacks the right to run " + shown(strings.ToUpper(strings.ReplaceAll(found[1], "|", " "))) + widen
-	case strings.Contains(text, "NOPERM") && strings.Contains(text, "channel"):
-		return "this user of Redis lacks the right to a channel that this needs" + widen
-	case strings.Contains(text, "NOPERM") && strings.Contains(text, "key"):
-		return "this user of Redis lacks the right to a key that this needs" + widen
-	case strings.Contains(text, "The user executing the script can't"), strings.Contains(text, "ACL failure in script"):
-		return "this user of Redis lacks the right to a command or a key that this needs" + widen
-	case strings.Contains(text, "NOPERM"):
-		return "this user of Redis lacks a right that this needs" + widen
-	}
-	return ""
+	return failure(fmt.Errorf("%s: %s", b.where, sayRedis(err)))
 }
 
 // named reads a batch. For one that there is not, the error names those that were perhaps meant.

@@ -141,7 +141,7 @@ func sayMissed(m ledger.Missed) string {
 
 // away waits out a Redis that is away, when there is something to wait for. Its error ends the run.
 func (t *tailing) away(ctx context.Context, err error) error {
-	what, words := t.book.judge(ctx, err)
+	what, words := judge(ctx, t.book.rdb, err)
 	since, first := t.outage.began(t.p.now())
 	if t.follow && what != lasting && t.p.now().Sub(since) < t.p.patience {
 		if first {

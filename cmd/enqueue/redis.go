@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,19 +20,17 @@ import (
 const (
 	defaultConfig = "recallq.yaml"
 	redisURLEnv   = "RECALLQ_REDIS_URL"
+	redisEnv      = "RECALLQ_REDIS" // what --redis would be called as every other flag is
 	// pingWithin is how long the first answer may take: somebody waits for it.
 	pingWithin = 5 * time.Second
 )
 
-// redisOptions finds out where Redis is: --redis, RECALLQ_REDIS_URL, the configuration, the default. Its errors are usage.
+// redisOptions finds out where Redis is: --redis, RECALLQ_REDIS_URL or RECALLQ_REDIS, the configuration, the default. Its errors are usage.
 func (p *program) redisOptions() (redisconn.Options, error) {
-	url := p.common.redis
-	if hasPassword(url) {
+	if hasPassword(p.common.redis) {
 		return redisconn.Options{}, fmt.Errorf("--redis: a password in the URL shows in the process list and the shell's history; use %s, --redis-password-file or the configuration", redisURLEnv)
 	}
-	if url == "" {
-		url, _ = p.env(redisURLEnv)
-	}
+	url := p.redisURL()
 	o := redisconn.Options{URL: url}
 	if path := p.configFile(url); path != "" {
 		var err error
@@ -39,6 +40,9 @@ func (p *program) redisOptions() (redisconn.Options, error) {
 			}
 			return p.env(name)
 		})
+		if url != "" {
+			err = withoutPlace(err)
+		}
 		if err != nil {
 			return o, err
 		}
@@ -53,6 +57,37 @@ func (p *program) redisOptions() (redisconn.Options, error) {
 		}
 	}
 	return o, o.Check()
+}
+
+// redisURL is what was given outside of the configuration. The environment is no process list, so that it may hold a password.
+func (p *program) redisURL() string {
+	if p.common.redis != "" {
+		return p.common.redis
+	}
+	for _, name := range []string{redisURLEnv, redisEnv} {
+		if url, _ := p.env(name); url != "" {
+			p.uses(name)
+			return url
+		}
+	}
+	return ""
+}
+
+// withoutPlace leaves out what is wrong with where the configuration says that Redis is, which does not count if somebody has said
+// otherwise.
+func withoutPlace(err error) error {
+	bad, is := errors.AsType[*config.Error](err)
+	if !is {
+		return err
+	}
+	other := *bad
+	other.Faults = slices.DeleteFunc(slices.Clone(bad.Faults), func(f config.Fault) bool {
+		return f.Path == "redis.url" || strings.HasPrefix(f.Path, "redis.cluster")
+	})
+	if len(other.Faults) == 0 {
+		return nil
+	}
+	return &other
 }
 
 // configFile is the configuration to read: the one that was named, or the usual one if nothing else says where Redis is.
@@ -100,7 +135,7 @@ func connect(ctx context.Context, o redisconn.Options) (redis.UniversalClient, e
 	return rdb, nil
 }
 
-// sayRedis says in words what Redis, or the way to it, answered.
+// sayRedis says in words what Redis, or the way to it, answered. What Redis has answered is not called no answer.
 func sayRedis(err error) string {
 	if text := lacksRight(err); text != "" {
 		return text
@@ -114,17 +149,48 @@ func sayRedis(err error) string {
 		{"MISCONF", "Redis cannot save to its disk and refuses writes; see its log"},
 		{"LOADING", "Redis is still loading its data; wait until it has"},
 		{"CLUSTERDOWN", "the Redis cluster is down"},
+		{"DB index is out of range", "Redis has no database of that number; give another one in its URL"},
+		{"max number of clients", "Redis takes no more clients; close some, or raise maxclients"},
 		{"connection refused", "nothing listens there; start Redis, or name another with --redis or " + redisURLEnv},
 		{"no such host", "there is no such host; name another with --redis or " + redisURLEnv},
 		{"i/o timeout", "Redis does not answer"},
 		{"context deadline exceeded", "Redis does not answer"},
-		{"EOF", "the connection to Redis broke off"},
+		{"EOF", brokeOff}, {"broken pipe", brokeOff}, {"connection reset", brokeOff},
 	} {
 		if strings.Contains(text, known.sign) {
 			return known.words
 		}
 	}
-	return "Redis does not answer: " + text
+	if reply, is := errors.AsType[redis.Error](err); is {
+		return "Redis refuses: " + shown(reply.Error())
+	}
+	if _, is := errors.AsType[net.Error](err); is || strings.Contains(text, "redis:") {
+		return "Redis does not answer: " + shown(text)
+	}
+	return shown(text) // what was read makes no sense
+}
+
+const brokeOff = "the connection to Redis broke off"
+
+var refusedCommand = regexp.MustCompile(`NOPERM .*to run the '([^']+)' command`)
+
+// lacksRight says in words that the user of Redis lacks a right, and which; empty if that is not what an error is about.
+func lacksRight(err error) string {
+	const widen = "; widen its ACL"
+	text := err.Error()
+	switch found := refusedCommand.FindStringSubmatch(text); {
+	case found != nil:
+		return "this user of Redis lacks the right to run " + shown(strings.ToUpper(strings.ReplaceAll(found[1], "|", " "))) + widen
+	case strings.Contains(text, "NOPERM") && strings.Contains(text, "channel"):
+		return "this user of Redis lacks the right to a channel that this needs" + widen
+	case strings.Contains(text, "NOPERM") && strings.Contains(text, "key"):
+		return "this user of Redis lacks the right to a key that this needs" + widen
+	case strings.Contains(text, "The user executing the script can't"), strings.Contains(text, "ACL failure in script"):
+		return "this user of Redis lacks the right to a command or a key that this needs" + widen
+	case strings.Contains(text, "NOPERM"):
+		return "this user of Redis lacks a right that this needs" + widen
+	}
+	return ""
 }
 
 // trouble is what an error of Redis means for a run.
@@ -140,8 +206,11 @@ const (
 // judge tells them apart, and says in words what is wrong. asynq hands Redis's errors on as text only, so text is what there
 // is to go by.
 func judge(ctx context.Context, rdb redis.UniversalClient, err error) (trouble, string) {
+	if text := lacksRight(err); text != "" {
+		return lasting, text
+	}
 	text := err.Error()
-	for _, sign := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "OOM ", "MISCONF"} {
+	for _, sign := range []string{"NOAUTH", "WRONGPASS", "OOM ", "MISCONF"} {
 		if strings.Contains(text, sign) {
 			return lasting, sayRedis(err)
 		}

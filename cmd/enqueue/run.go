@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,7 @@ func failure(err error) error { return &ended{exitFailure, err} }
 type program struct {
 	args           []string
 	env            func(string) (string, bool)
-	fromEnv        []string // the environment variables that stand for flags
+	fromEnv        []string // the environment variables that stand for flags and are used
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
@@ -95,7 +96,7 @@ func (p *program) rootCommand() *cobra.Command {
 			"Rows are ids (one a line), CSV with a header, or NDJSON; the fields that they lack come from the flags.\n" +
 			"Running the same input again with the same --batch is safe, and is the way to resume.\n\n" +
 			"Every flag can also be given as an environment variable: --time-zone as RECALLQ_TIME_ZONE, and so on;\n" +
-			"--redis as RECALLQ_REDIS_URL, where the URL may have a password in it.\n\n" +
+			"--redis also as RECALLQ_REDIS_URL, which goes first; in both the URL may have a password in it.\n\n" +
 			"Exit codes: 0 all rows enqueued or duplicate, 1 failure, 2 usage, configuration or empty input,\n" +
 			"3 some rows refused, 4 (with --watch) some recalls of the batch did not succeed, 130 interrupted.",
 		Example: "  enqueue --file ids.txt --provider jiguang --sent-at 40m --reason \"wrong price\"\n" +
@@ -162,9 +163,16 @@ func (p *program) setFromEnv(flags *pflag.FlagSet) error {
 			err = fmt.Errorf("the environment variable %s: %w", name, e)
 			return
 		}
-		p.fromEnv = append(p.fromEnv, name)
+		p.uses(name)
 	})
 	return err
+}
+
+// uses notes an environment variable that this run goes by.
+func (p *program) uses(name string) {
+	if !slices.Contains(p.fromEnv, name) {
+		p.fromEnv = append(p.fromEnv, name)
+	}
 }
 
 func envName(flag string) string {

@@ -245,7 +245,7 @@ func (w *watching) away(ctx context.Context, err error) error {
 	if errors.Is(err, ledger.ErrNoBatch) {
 		return failure(fmt.Errorf("the batch %s is gone: it was removed, or Redis has lost it", w.name))
 	}
-	what, words := w.book.judge(ctx, err)
+	what, words := judge(ctx, w.book.rdb, err)
 	since, first := w.outage.began(w.p.now())
 	if what != lasting && w.p.now().Sub(since) < w.p.patience {
 		if first {

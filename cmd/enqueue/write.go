@@ -401,7 +401,7 @@ func (e *enqueuing) fail(lot []job) {
 func (e *enqueuing) failEach(lot []job) {
 	for _, j := range lot {
 		e.tally.fail()
-		e.refusals.add(j.item, "not enqueued: "+j.err.Error(), false)
+		e.refusals.add(j.item, "not enqueued: "+sayRedis(j.err), false)
 	}
 }
 
