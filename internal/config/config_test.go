@@ -287,6 +287,21 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// An address that is given over the file's takes its place before it is looked at.
+func TestAnotherAddressReplacesTheFiles(t *testing.T) {
+	t.Parallel()
+	for _, inFile := range []string{"0.0.0.0:8080", "nonsense"} {
+		path := write(t, "listen: '"+inFile+"'\n"+small, nil)
+		if _, err := Load(path, environment); err == nil {
+			t.Errorf("%s without a password loads", inFile)
+		}
+		c, err := LoadListening(path, "127.0.0.1:1", environment)
+		if err != nil || c.Listen != "127.0.0.1:1" {
+			t.Errorf("%s: %v, %v", inFile, c, err)
+		}
+	}
+}
+
 func TestLoadRedisNeedsNoApps(t *testing.T) {
 	t.Parallel()
 	path := write(t, `

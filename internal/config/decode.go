@@ -22,6 +22,7 @@ type decoder struct {
 	faults    []Fault
 	faulty    map[string]bool     // paths that have a fault already
 	variables map[string]envValue // paths whose values come from the environment
+	listen    string              // the page's address, over the file's; empty: the file's
 }
 
 func (d *decoder) fault(line int, path, format string, args ...any) {

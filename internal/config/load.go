@@ -59,10 +59,17 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // Load reads the file at path. env looks a variable up, as os.LookupEnv does. Its error is an [*Error] with every fault.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
+	return LoadListening(path, "", env)
+}
+
+// LoadListening is [Load] with another address for the page, unless it is empty: what the file says of it does not matter then. The
+// address is the caller's to check, by [CheckListen].
+func LoadListening(path, listen string, env func(string) (string, bool)) (*Config, error) {
 	d, root, err := open(path, env)
 	if err != nil {
 		return nil, err
 	}
+	d.listen = listen
 	c := d.config(root)
 	if err := d.err(); err != nil {
 		return nil, err

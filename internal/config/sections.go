@@ -29,11 +29,7 @@ func (d *decoder) config(root *yaml.Node) *Config {
 		UI:        d.ui(top),
 		Retention: d.duration(top, "retention", DefaultRetention, minRetention, maxRetention),
 	}
-	if !d.faulty["ui.password"] {
-		if err := CheckListen(c.Listen, c.UI); err != nil {
-			d.fault(top.lineOf("listen"), "listen", "%v", err)
-		}
-	}
+	d.checkListen(top, c)
 	c.Apps = d.apps(top)
 	return c
 }
@@ -123,19 +119,43 @@ func (d *decoder) ui(top section) UI {
 	return u
 }
 
+// checkListen reports what is wrong with the page's address. Whether it needs a password is left open while something is wrong with
+// the page. An address that replaces the file's is its giver's to check.
+func (d *decoder) checkListen(top section, c *Config) {
+	if d.listen != "" {
+		c.Listen = d.listen
+		return
+	}
+	err := checkAddress(c.Listen)
+	if err == nil && !d.faulty["ui"] && !d.faulty["ui.enabled"] && !d.faulty["ui.password"] {
+		err = CheckListen(c.Listen, c.UI)
+	}
+	if err != nil {
+		d.fault(top.lineOf("listen"), "listen", "%v", err)
+	}
+}
+
 // CheckListen reports what is wrong with the page's address: it is no host:port, or it can be reached from other machines
-// although the page asks for no password. For a --listen that replaces the file's, it is the caller's to check again.
+// although the page asks for no password.
 func CheckListen(listen string, ui UI) error {
-	host, port, err := net.SplitHostPort(listen)
+	if err := checkAddress(listen); err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(listen)
+	if ui.Enabled && ui.Password == "" && !isLoopback(host) {
+		return errors.New(strconv.Quote(providers.Line(listen, 80)) + " can be reached from other machines, and the page has no password; " +
+			"set ui.password_file, or ui.enabled: false, or listen on 127.0.0.1")
+	}
+	return nil
+}
+
+func checkAddress(listen string) error {
+	_, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return errors.New(strconv.Quote(providers.Line(listen, 80)) + " is not host:port; write it like " + DefaultListen)
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 		return errors.New(strconv.Quote(providers.Line(listen, 80)) + " has no port between 0 and 65535")
-	}
-	if ui.Enabled && ui.Password == "" && !isLoopback(host) {
-		return errors.New(strconv.Quote(providers.Line(listen, 80)) + " can be reached from other machines, and the page has no password; " +
-			"set ui.password_file, or ui.enabled: false, or listen on 127.0.0.1")
 	}
 	return nil
 }
