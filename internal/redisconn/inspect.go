@@ -68,14 +68,39 @@ func (r Report) Durable() error {
 }
 
 // Inspect asks Redis what it is and how well it keeps what it is given. The error says that Redis does not answer, is too old,
-// or is a read-only replica. What Redis does not let this user ask (by its ACL, or because it is a managed service) is
+// is a read-only replica, or has some of the keys only. What Redis does not let this user ask (by its ACL, or because it is a managed service) is
 // listed in the Report, and is no error.
 func Inspect(ctx context.Context, rdb redis.UniversalClient) (Report, error) {
 	nodes, err := look(ctx, rdb)
 	if err != nil {
 		return Report{}, err
 	}
-	return report(nodes)
+	r, err := report(nodes)
+	if err != nil {
+		return Report{}, err
+	}
+	return r, reach(ctx, rdb)
+}
+
+// reach looks for keys all over a Redis Cluster. One node of it answers everything else although it has a part of the keys only, and
+// so does a Cluster that has lost some.
+func reach(ctx context.Context, rdb redis.UniversalClient) error {
+	const keys = 16
+	pipe := rdb.Pipeline()
+	for i := range keys {
+		pipe.Exists(ctx, fmt.Sprintf("recallq:due:{%d}", i))
+	}
+	cmds, _ := pipe.Exec(ctx) // each has an error of its own
+	for _, cmd := range cmds {
+		switch err := cmd.Err(); {
+		case err == nil, withheld(err):
+		case redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"):
+			return errors.New("redis is a node of a Cluster and has only some of the keys; name its nodes under the key cluster, instead of url")
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 // node is what one Redis server says about itself.

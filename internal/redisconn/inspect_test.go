@@ -89,7 +89,7 @@ func TestInspectSaysThatMemoryRunsOut(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
 	c := s.Client(t)
-	if err := c.Set(t.Context(), "k", strings.Repeat("x", 20<<20), 0).Err(); err != nil {
+	if err := c.SetRange(t.Context(), "k", 20<<20, "x").Err(); err != nil { // without buffers that come and go
 		t.Fatal(err)
 	}
 	used := inspect(t, Options{URL: s.URL}).UsedMemory
@@ -178,6 +178,50 @@ func TestInspectAsksEveryNodeOfACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	inspect(t, o).says(t, false, []string{"node " + servers[2].Addr + ": " + nothingKept, evicts}, nil)
+}
+
+func TestInspectRefusesOneNodeOfACluster(t *testing.T) {
+	t.Parallel()
+	servers := redistest.StartCluster(t)
+	const want = "redis is a node of a Cluster and has only some of the keys; name its nodes under the key cluster, instead of url"
+	for _, s := range servers {
+		if _, err := Inspect(t.Context(), s.Client(t)); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
+	}
+	servers[0].Kill()
+	c, err := New(Options{Cluster: []string{servers[1].Addr, servers[2].Addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := Inspect(t.Context(), c); err == nil {
+		t.Error("a Cluster that has lost a master is good")
+	}
+}
+
+// A Cluster of one node has all keys, and needs no other client.
+func TestInspectAcceptsTheOnlyNodeOfACluster(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--cluster-enabled", "yes")
+	c := s.Client(t)
+	if _, err := Inspect(t.Context(), c); !redis.HasErrorPrefix(err, "CLUSTERDOWN") {
+		t.Errorf("a Cluster without slots: %v", err)
+	}
+	if err := c.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		_, err := Inspect(t.Context(), c)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 func TestInspectOfASentinelsMaster(t *testing.T) {
