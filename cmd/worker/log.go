@@ -11,14 +11,18 @@ import (
 	"golang.org/x/term"
 )
 
+// levels are those that --log-level takes. zerolog has more, at which asynq and go-redis would be heard, or nobody.
+var levels = map[string]zerolog.Level{
+	"debug": zerolog.DebugLevel, "info": zerolog.InfoLevel, "warn": zerolog.WarnLevel, "error": zerolog.ErrorLevel,
+}
+
 // newLog returns the log: JSON, or for people on a terminal.
 func newLog(w io.Writer, o options, level zerolog.Level) (zerolog.Logger, error) {
 	if o.logLevel != "" {
-		parsed, err := zerolog.ParseLevel(o.logLevel)
-		if err != nil {
+		var known bool
+		if level, known = levels[o.logLevel]; !known {
 			return zerolog.Nop(), fmt.Errorf("--log-level %q is none of debug, info, warn, error", o.logLevel)
 		}
-		level = parsed
 	}
 	format := o.logFormat
 	if format == "" {
