@@ -27,6 +27,11 @@ func check(cfg *config.Config, call string, stdout io.Writer) error {
 		fmt.Fprintf(stdout, "warning   %s: retention (%s) is shorter than its window (%s): a recall that ended well and is enqueued again after it is called a second time\n",
 			app.Lane(), cfg.Retention, app.Window)
 	}
+	for _, app := range cfg.BeyondVendor() {
+		spec, _ := providers.Lookup(app.Provider)
+		fmt.Fprintf(stdout, "warning   %s: window (%s) is longer than the vendor's own (%s): what is older than that the vendor refuses\n",
+			app.Lane(), app.Window, spec.Window)
+	}
 	err := ping(cfg)
 	if err != nil {
 		fmt.Fprintf(stdout, "redis     %s: %v\n", redisconn.Describe(cfg.Redis), err)

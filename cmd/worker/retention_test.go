@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 )
@@ -34,5 +35,17 @@ func TestTheWorkerWarnsOfARetentionShorterThanAWindow(t *testing.T) {
 		if want > 0 && !strings.Contains(stderr.String(), `"provider":"rongcloud","app":"community","retention":"24h0m0s","window":"25h0m0s"`) {
 			t.Errorf("the warning does not name app, retention and window:\n%s", &stderr)
 		}
+	}
+}
+
+func TestTheWorkerWarnsOfAWindowBeyondTheVendors(t *testing.T) {
+	w := newRunning(t, "redis://"+miniredis.RunT(t).Addr()+"/0", strings.Replace(oneLane, "base_url", "window: 72h, base_url", 1))
+	w.signals <- syscall.SIGTERM // it starts, and stops
+	w.start()
+	if code := w.exit(20 * time.Second); code != exitOK {
+		t.Errorf("left with %d", code)
+	}
+	if n := strings.Count(w.said(), `"provider":"jiguang","app":"news","window":"72h0m0s"`); n != 1 || !strings.Contains(w.said(), "window is longer than the vendor's own") {
+		t.Errorf("warned %d times", n)
 	}
 }

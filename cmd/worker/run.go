@@ -183,7 +183,7 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	}
 	defer page.close()
 	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
-	warnOfRetention(cfg, log)
+	warnOfWindows(cfg, log)
 
 	started, err := startWhenRedisAnswers(w, rdb, link, cfg.Redis.RequireDurable, log, signals)
 	if err != nil || !started {
@@ -228,11 +228,16 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	return errors.Join(queue.Close(), rdb.Close())
 }
 
-// warnOfRetention names the apps of whose recalls too little is known at the end of their windows.
-func warnOfRetention(cfg *config.Config, log zerolog.Logger) {
+// warnOfWindows names the apps of whose recalls too little is known at the end of their windows, and those whose windows the vendor
+// does not keep open.
+func warnOfWindows(cfg *config.Config, log zerolog.Logger) {
 	for _, app := range cfg.ForgottenEarly() {
 		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Stringer("retention", cfg.Retention).Stringer("window", app.Window).
 			Msg("retention is shorter than the window; a recall that ended well and is enqueued again is called a second time")
+	}
+	for _, app := range cfg.BeyondVendor() {
+		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Stringer("window", app.Window).
+			Msg("window is longer than the vendor's own; what is older than that the vendor refuses")
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *settings) reload(w *worker.Worker, lookup env, log zerolog.Logger) {
 	changed, restart := w.Reload(lanes)
 	s.cfg = next
 	log.Info().Strs("changed", changed).Msg("the configuration is reloaded")
-	warnOfRetention(next, log)
+	warnOfWindows(next, log)
 	if len(restart) > 0 {
 		log.Warn().Strs("lanes", restart).Msg("what has changed here takes a restart")
 	}

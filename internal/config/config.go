@@ -86,6 +86,17 @@ func (c Config) ForgottenEarly() []App {
 	return apps
 }
 
+// BeyondVendor are the apps whose window is longer than the one that their vendor documents: it refuses what is older.
+func (c Config) BeyondVendor() []App {
+	var apps []App
+	for _, a := range c.Apps {
+		if spec, _ := providers.Lookup(a.Provider); spec.WindowDocumented && a.Window > spec.Window {
+			apps = append(apps, a)
+		}
+	}
+	return apps
+}
+
 // ShortAccount names the account for people: a number as it is, a key by its beginning.
 func (a App) ShortAccount() string {
 	if a.Settings == nil {

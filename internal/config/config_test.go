@@ -256,6 +256,26 @@ func TestALaneIsSimulatedOnlyIfItsHostIsNotTheVendors(t *testing.T) {
 	}
 }
 
+// A window of the vendor's own cannot be widened; where the vendor documents none, it is ours to choose.
+func TestWindowsBeyondTheVendors(t *testing.T) {
+	t.Parallel()
+	c := load(t, write(t, `
+apps:
+  - {provider: jiguang, app: a, channel_key: k, master_secret: s, window: 24h1s}
+  - {provider: engagelab, app: b, app_key: k, master_secret: s, window: 1h}
+  - {provider: timpush, app: c, sdk_app_id: 1, secret_key: s, window: 72h}
+  - {provider: timchat, app: d, sdk_app_id: 1, secret_key: s, window: 720h}
+  - {provider: rongcloud, app: e, app_key: k, app_secret: s, window: 72h}
+`, nil), nil)
+	var names []string
+	for _, app := range c.BeyondVendor() {
+		names = append(names, app.Lane())
+	}
+	if diff := cmp.Diff([]string{"jiguang:a", "timpush:c"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestListen(t *testing.T) {
 	t.Parallel()
 	open, closed := UI{Enabled: true}, UI{Enabled: true, Password: "x"}
