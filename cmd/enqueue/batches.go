@@ -35,7 +35,10 @@ func (p *program) batchesCommand() *cobra.Command {
 			if err != nil {
 				return b.failure(err)
 			}
-			now := p.now()
+			now, err := b.now(cmd.Context())
+			if err != nil {
+				return err
+			}
 			if !asJSON {
 				return p.batchesTable(cmd.Context(), b, list, now)
 			}

@@ -44,12 +44,16 @@ func (p *program) cancelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if cancellable(batch, p.now()) {
-				if err := b.Cancel(cmd.Context(), batch.Name, by, p.now()); err != nil {
+			now, err := b.now(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if cancellable(batch, now) {
+				if err := b.Cancel(cmd.Context(), batch.Name, by, now); err != nil {
 					return b.failure(err)
 				}
 			}
-			return p.sayCancelled(batch, asJSON)
+			return p.sayCancelled(batch, now, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&by, "by", "", "who cancels it, kept with the batch (`WHO`; default user@host)")
@@ -63,8 +67,7 @@ func cancellable(b ledger.Batch, now time.Time) bool {
 }
 
 // sayCancelled says what was cancelled, by how the batch stood before.
-func (p *program) sayCancelled(before ledger.Batch, asJSON bool) error {
-	now := p.now()
+func (p *program) sayCancelled(before ledger.Batch, now time.Time, asJSON bool) error {
 	lost := before.Lost(now)
 	if asJSON {
 		return json.NewEncoder(p.stdout).Encode(struct {

@@ -115,7 +115,7 @@ func (e *enqueuing) countLanes(items []input.Item) []string {
 	const refused = "refused"
 	count := make(map[string]int)
 	opt := e.set.row
-	opt.Now = e.p.now()
+	opt.Now = e.now()
 	for _, item := range items {
 		name := refused
 		if item.Fault == nil {

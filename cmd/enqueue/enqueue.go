@@ -30,8 +30,9 @@ type enqueuing struct {
 	tally    *tally
 
 	rdb     redis.UniversalClient
-	where   string // Redis, for messages
-	bounded bool   // Redis has a maxmemory
+	where   string           // Redis, for messages
+	now     func() time.Time // by Redis's clock, if it tells
+	bounded bool             // Redis has a maxmemory
 	batch   *tasks.Batch
 	noticed sync.Map // lanes that were spoken of
 	outage  outage
@@ -44,6 +45,7 @@ type enqueuing struct {
 		list []tasks.Lane
 		at   time.Time
 	}
+	unread bool // one that was published cannot be read
 }
 
 // enqueueRows is what add and --file have in common, from the rows to the exit code.
@@ -87,13 +89,27 @@ func (e *enqueuing) open(ctx context.Context) error {
 		_ = e.rdb.Close()
 		return err
 	}
-	lanes, err := tasks.Lanes(ctx, e.rdb)
-	if err != nil {
+	if err := e.readLanes(ctx); err != nil {
 		_ = e.rdb.Close()
 		return failure(fmt.Errorf("%s: %s", e.where, sayRedis(err)))
 	}
+	return nil
+}
+
+// readLanes reads what the run goes by: Redis's clock, and what lanes there are.
+func (e *enqueuing) readLanes(ctx context.Context) (err error) {
+	if e.now, err = clockFrom(ctx, e.rdb, e.p.now); err != nil {
+		return err
+	}
+	lanes, unread, err := publishedLanes(ctx, e.rdb)
+	if err != nil {
+		return err
+	}
+	if e.unread = unread != ""; e.unread {
+		e.console.say("%s", unread)
+	}
 	e.published = lanes
-	e.lanesRead.list, e.lanesRead.at = lanes, e.p.now()
+	e.lanesRead.list, e.lanesRead.at = lanes, e.now()
 	e.lanes = make(map[string]tasks.Lane, len(lanes))
 	for _, l := range lanes {
 		e.lanes[l.Name()] = l
@@ -106,7 +122,7 @@ func (e *enqueuing) begin(ctx context.Context) (err error) {
 	if err := e.meetBatch(ctx); err != nil {
 		return err
 	}
-	producer := tasks.NewProducer(e.rdb, tasks.WithClock(e.p.now))
+	producer := tasks.NewProducer(e.rdb, tasks.WithClock(e.now))
 	e.batch, err = producer.OpenBatch(ctx, tasks.BatchOptions{
 		Name: e.set.batch, By: e.set.by, Reason: e.set.reason, Inputs: e.set.inputs,
 	})
@@ -140,11 +156,11 @@ func (e *enqueuing) meetBatch(ctx context.Context) error {
 	switch cancelled := !b.CancelledAt.IsZero(); {
 	case cancelled && !again:
 		return fmt.Errorf("the batch %s was cancelled by %s at %s, and other rows enqueued in it would bring its %s back; use another --batch, or bring them back first: enqueue retry %s --outcome cancelled",
-			b.Name, b.CancelledBy, showClock(b.CancelledAt, e.p.now()), recalls(b.Open+b.Outcomes[tasks.Cancelled]), b.Name)
+			b.Name, b.CancelledBy, showClock(b.CancelledAt, e.now()), recalls(b.Open+b.Outcomes[tasks.Cancelled]), b.Name)
 	case cancelled:
 		e.console.say("batch %s: its cancellation by %s is withdrawn; %s that had not ended go on", b.Name, b.CancelledBy, recalls(b.Open))
 	case !again:
-		e.console.say("batch %s is there already, begun by %s at %s; these rows are added to it", b.Name, b.By, showClock(b.CreatedAt, e.p.now()))
+		e.console.say("batch %s is there already, begun by %s at %s; these rows are added to it", b.Name, b.By, showClock(b.CreatedAt, e.now()))
 	}
 	if e.set.reason != "" && b.Reason != "" && e.set.reason != b.Reason {
 		e.console.say("batch %s keeps its reason: %s", b.Name, b.Reason)
@@ -158,7 +174,7 @@ func (e *enqueuing) notice(name string) {
 		return
 	}
 	lane, published := e.lanes[name]
-	for _, text := range laneNotices(name, lane, published, e.p.now()) {
+	for _, text := range laneNotices(name, lane, published, e.now()) {
 		e.console.say("%s", text)
 	}
 }

@@ -10,13 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/rivo/uniseg"
 	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/providers"
-	"github.com/recallq/recallq/tasks"
 )
 
 func (p *program) lanesCommand() *cobra.Command {
@@ -38,9 +36,9 @@ func (p *program) lanesCommand() *cobra.Command {
 				return err
 			}
 			defer b.close()
-			views, now, err := readLanes(cmd.Context(), b.rdb, p.now)
+			views, now, err := b.readLanes(cmd.Context())
 			if err != nil {
-				return b.failure(err)
+				return err
 			}
 			if asJSON {
 				return p.lanesJSON(views, now)
@@ -58,24 +56,24 @@ type laneStanding struct {
 }
 
 // readLanes reads every published lane, by Redis's clock.
-func readLanes(ctx context.Context, rdb redis.UniversalClient, ours func() time.Time) ([]laneStanding, time.Time, error) {
-	now, err := clockOf(ctx, rdb, ours)
+func (b *book) readLanes(ctx context.Context) ([]laneStanding, time.Time, error) {
+	now, err := b.now(ctx)
 	if err != nil {
 		return nil, now, err
 	}
-	lanes, err := tasks.Lanes(ctx, rdb)
-	if err != nil || len(lanes) == 0 {
-		return nil, now, err
-	}
-	servers, err := readServers(ctx, rdb, now)
+	lanes, err := b.published(ctx)
 	if err != nil {
-		return nil, now, err
+		return nil, now, b.failure(err)
+	}
+	servers, err := readServers(ctx, b.rdb, now)
+	if err != nil {
+		return nil, now, b.failure(err)
 	}
 	views := make([]laneStanding, len(lanes))
 	for i, l := range lanes {
-		status, err := lane.ReadStatus(ctx, rdb, l, now)
+		status, err := lane.ReadStatus(ctx, b.rdb, l, now)
 		if err != nil {
-			return nil, now, err
+			return nil, now, b.failure(err)
 		}
 		views[i] = laneStanding{viewOf(l, status, now), servers.on(status.Urgent.Name, status.Bulk.Name)}
 	}

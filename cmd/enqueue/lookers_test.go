@@ -198,6 +198,57 @@ func TestRightsThatAreMissingAreNamed(t *testing.T) {
 	}
 }
 
+// A computer whose clock is wrong is told what others are: when workers were seen, when a batch was begun, what is left of a window.
+func TestTimesAreRedisOnes(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	behind := time.Now().Add(-90 * time.Minute)
+	server.SetTime(behind)
+	if err := tasks.PublishLane(ctx, rdb, tasks.Lane{Provider: "engagelab", App: "abroad", Window: 24 * time.Hour, LastSeen: behind}); err != nil {
+		t.Fatal(err)
+	}
+	sentAt := fmt.Sprint(behind.Add(-time.Hour + 30*time.Second).Unix())
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"add --provider engagelab --batch b --dry-run --sent-at " + sentAt + " 1", []string{"first window closes in                23h\n"}},
+		{"add --provider engagelab --batch b --sent-at " + sentAt + " 1", nil},
+		{"batches", []string{"  0s ago "}},
+		{"report b", []string{", 0s ago\n"}},
+		{"status --provider engagelab 1", []string{"(23h left)"}},
+		{"retry b --outcome rejected", nil},
+		{"cancel b", nil},
+		{"report b", []string{"being cancelled by", behind.UTC().Format("2006-01-02T15:04:05")}},
+	} {
+		var out, errs safeBuffer
+		env := func(name string) (string, bool) { return "redis://" + server.Addr() + "/0", name == redisURLEnv }
+		if code := run(ctx, strings.Fields(c.args), env, strings.NewReader(""), &out, &errs); code != exitOK {
+			t.Errorf("%s: exit code %d", c.args, code)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%s: no %q in\n%s", c.args, want, out.String())
+			}
+		}
+		if text := out.String() + errs.String(); strings.Contains(text, "no worker") {
+			t.Errorf("%s: %s", c.args, text)
+		}
+	}
+	s := launch(t, server.Addr(), time.Minute, "watch", "b")
+	s.until("the first line", func() bool { return strings.Contains(s.stdout.String(), "b: 0 of 1 ended") })
+	s.interrupt()
+	s.exit()
+	if text := s.stdout.String(); strings.Contains(text, "no worker") || !strings.HasPrefix(text, behind.UTC().Format("15:04:05")) {
+		t.Error(text)
+	}
+	if fields := rdb.HGet(ctx, tasks.BatchKey("b"), "created_at").Val(); !strings.HasPrefix(fields, behind.UTC().Format("2006-01-02T15:04:")) {
+		t.Errorf("the batch was begun at %s", fields)
+	}
+}
+
 func TestErrorsOfRedisInWords(t *testing.T) {
 	t.Parallel()
 	for want, err := range map[string]error{

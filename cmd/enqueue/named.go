@@ -24,8 +24,13 @@ import (
 // book is the ledger in Redis, for the subcommands about batches.
 type book struct {
 	*ledger.Ledger
+	p     *program
 	rdb   redis.UniversalClient
 	where string // Redis, for messages
+}
+
+func (p *program) bookOn(rdb redis.UniversalClient, where string) *book {
+	return &book{ledger.New(rdb), p, rdb, where}
 }
 
 func (p *program) openBook(ctx context.Context) (*book, error) {
@@ -40,7 +45,7 @@ func (p *program) openBook(ctx context.Context) (*book, error) {
 		}
 		return nil, err
 	}
-	return &book{ledger.New(rdb), rdb, redisconn.Describe(o)}, nil
+	return p.bookOn(rdb, redisconn.Describe(o)), nil
 }
 
 // untriedBook is openBook without waiting for an answer of Redis.
@@ -53,10 +58,38 @@ func (p *program) untriedBook() (*book, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &book{ledger.New(rdb), rdb, redisconn.Describe(o)}, nil
+	return p.bookOn(rdb, redisconn.Describe(o)), nil
 }
 
 func (b *book) close() { _ = b.rdb.Close() }
+
+// now is the time by which batches end and windows close.
+func (b *book) now(ctx context.Context) (time.Time, error) {
+	now, err := clockOf(ctx, b.rdb, b.p.now)
+	if err != nil {
+		err = b.failure(err)
+	}
+	return now, err
+}
+
+// published are the lanes that workers have published.
+func (b *book) published(ctx context.Context) ([]tasks.Lane, error) {
+	lanes, unread, err := publishedLanes(ctx, b.rdb)
+	if unread != "" {
+		fmt.Fprintln(b.p.stderr, unread)
+	}
+	return lanes, err
+}
+
+// publishedLanes reads the lanes that workers have published. One that cannot be read keeps nobody from the others: unread is what
+// to say of it.
+func publishedLanes(ctx context.Context, rdb redis.Cmdable) (lanes []tasks.Lane, unread string, err error) {
+	lanes, err = tasks.Lanes(ctx, rdb)
+	if lanes != nil && err != nil {
+		return lanes, "warning: " + shown(err.Error()), nil
+	}
+	return lanes, "", err
+}
 
 // failure says what went wrong in Redis, and where.
 func (b *book) failure(err error) error {

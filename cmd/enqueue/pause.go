@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/internal/lane"
@@ -75,7 +73,7 @@ func (p *program) switchLane(ctx context.Context, pause bool, provider, app stri
 		return err
 	}
 	defer b.close()
-	lanes, err := tasks.Lanes(ctx, b.rdb)
+	lanes, err := b.published(ctx)
 	if err != nil {
 		return b.failure(err)
 	}
@@ -83,9 +81,9 @@ func (p *program) switchLane(ctx context.Context, pause bool, provider, app stri
 	if err != nil {
 		return err
 	}
-	s, err := switchQueues(ctx, b.rdb, l, pause, p.now)
+	s, err := b.switchQueues(ctx, l, pause)
 	if err != nil {
-		return b.failure(err)
+		return err
 	}
 	if asJSON {
 		return json.NewEncoder(p.stdout).Encode(s)
@@ -118,17 +116,17 @@ func findLane(lanes []tasks.Lane, provider, app string) (tasks.Lane, error) {
 	return tasks.Lane{}, fmt.Errorf("there is no lane %s:%s; %s", provider, app, known)
 }
 
-func switchQueues(ctx context.Context, rdb redis.UniversalClient, l tasks.Lane, pause bool, ours func() time.Time) (switched, error) {
+func (b *book) switchQueues(ctx context.Context, l tasks.Lane, pause bool) (switched, error) {
 	s := switched{Lane: l.Name(), Paused: pause, Changed: []string{}}
-	now, err := clockOf(ctx, rdb, ours)
+	now, err := b.now(ctx)
 	if err != nil {
 		return s, err
 	}
-	before, err := lane.ReadStatus(ctx, rdb, l, now)
+	before, err := lane.ReadStatus(ctx, b.rdb, l, now)
 	if err != nil {
-		return s, err
+		return s, b.failure(err)
 	}
-	inspector := asynq.NewInspectorFromRedisClient(rdb)
+	inspector := asynq.NewInspectorFromRedisClient(b.rdb)
 	for _, q := range []lane.Queue{before.Urgent, before.Bulk} {
 		if q.Paused == pause {
 			continue
@@ -139,16 +137,16 @@ func switchQueues(ctx context.Context, rdb redis.UniversalClient, l tasks.Lane, 
 		}
 		// asynq's error for "it is so already" has no type; somebody may have been faster.
 		if err := change(q.Name); err != nil && !strings.Contains(err.Error(), "paused") {
-			return s, err
+			return s, b.failure(err)
 		}
 		s.Changed = append(s.Changed, q.Name)
 		if !pause { // an idle worker need not wait for its next look
-			_ = rdb.Publish(ctx, tasks.WakeChannel, q.Name).Err()
+			_ = b.rdb.Publish(ctx, tasks.WakeChannel, q.Name).Err()
 		}
 	}
-	after, err := lane.ReadStatus(ctx, rdb, l, now)
+	after, err := lane.ReadStatus(ctx, b.rdb, l, now)
 	if err != nil {
-		return s, err
+		return s, b.failure(err)
 	}
 	s.Urgent, s.Bulk, s.view = after.Urgent.Open(), after.Bulk.Open(), laneStanding{laneView: viewOf(l, after, now)}
 	return s, nil

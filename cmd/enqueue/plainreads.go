@@ -214,3 +214,10 @@ func clockOf(ctx context.Context, rdb redis.UniversalClient, ours func() time.Ti
 	}
 	return now, err
 }
+
+// clockFrom is [clockOf] for a run that needs it for every row: ours, put right by what Redis's is now.
+func clockFrom(ctx context.Context, rdb redis.UniversalClient, ours func() time.Time) (func() time.Time, error) {
+	now, err := clockOf(ctx, rdb, ours)
+	ahead := now.Sub(ours())
+	return func() time.Time { return ours().Add(ahead) }, err
+}

@@ -62,12 +62,13 @@ func (e *enqueuing) preview(ctx context.Context, source rowSource) error {
 
 // connect reads what Redis knows. Without it a dry run goes on with what the providers document.
 func (v *previewing) connect(ctx context.Context) error {
-	v.where = redisconn.Describe(v.set.redis)
+	v.where, v.now = redisconn.Describe(v.set.redis), v.p.now
 	rdb, err := connect(ctx, v.set.redis)
 	if err == nil {
-		v.published, err = tasks.Lanes(ctx, rdb)
-		if err != nil {
+		v.rdb = rdb
+		if err = v.readLanes(ctx); err != nil {
 			_ = rdb.Close()
+			v.rdb, v.now = nil, v.p.now
 			err = fmt.Errorf("%s: %s", v.where, sayRedis(err))
 		}
 	}
@@ -79,7 +80,7 @@ func (v *previewing) connect(ctx context.Context) error {
 		v.console.say("not checked for want of Redis: which lanes have workers, their own windows and limits (the providers' are used), what waits in them, which rows are in the queue already or have ended, how much memory is free")
 		return nil
 	}
-	v.rdb, v.known = rdb, true
+	v.known = true
 	v.inspect(ctx)
 	return nil
 }
@@ -195,7 +196,7 @@ func (v *previewing) rows(ctx context.Context, items []input.Item) {
 // row checks one row. It is false for one that is refused, which is then counted and reported.
 func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
 	opt := v.set.row
-	opt.Now = v.p.now()
+	opt.Now = v.now()
 	r, warnings, ok := v.check(item, opt)
 	if !ok {
 		return planned{}, false
@@ -205,7 +206,7 @@ func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
 	}
 	resolved, refused := tasks.Resolve(r, v.published, opt.Now, !v.known || v.set.allowUnserved)
 	if refused != nil && !refused.IsExpired() {
-		v.refuse(item, sayRow(item, refused), false)
+		v.refuse(item, v.sayLane(item, refused), false)
 		return planned{}, false
 	}
 	l := v.laneOf(ctx, resolved)
@@ -288,7 +289,7 @@ func (v *previewing) laneOf(ctx context.Context, r tasks.Recall) *lanePreview {
 	if i := slices.IndexFunc(v.published, func(p tasks.Lane) bool { return p.Name() == name }); i >= 0 {
 		l.lane, l.published = v.published[i], true
 	}
-	now := v.p.now()
+	now := v.now()
 	from, made := now, []time.Time(nil)
 	if v.rdb != nil {
 		if s, err := lane.ReadStatus(ctx, v.rdb, l.lane, now); err == nil {

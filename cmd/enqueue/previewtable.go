@@ -15,7 +15,7 @@ import (
 // print writes what a person decides by: the lanes side by side, then what there is to be said about each.
 func (v *previewing) print(out io.Writer) {
 	names := slices.Sorted(maps.Keys(v.found))
-	now := v.p.now()
+	now := v.now()
 	v.table(out, names, now)
 	for _, name := range names {
 		for _, text := range v.notes(name, now) {

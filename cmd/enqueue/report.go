@@ -53,13 +53,17 @@ func (p *program) reportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			now, err := b.now(cmd.Context())
+			if err != nil {
+				return err
+			}
 			switch form {
 			case "json":
-				return writeHash(p.stdout, batch, p.now())
+				return writeHash(p.stdout, batch, now)
 			case formCSV, formNDJSON:
-				return p.reportRows(cmd.Context(), b, batch, form)
+				return p.reportRows(cmd.Context(), b, batch, now, form)
 			}
-			return p.reportTable(cmd.Context(), b, batch)
+			return p.reportTable(cmd.Context(), b, batch, now)
 		},
 	}
 	// The flag of all commands, which knows more forms here.
@@ -72,7 +76,7 @@ func (p *program) reportCommand() *cobra.Command {
 func reportForms() []string { return []string{"table", "json", formCSV, formNDJSON} }
 
 // reportRows prints the recalls that did not succeed, one row each, without holding them in memory.
-func (p *program) reportRows(ctx context.Context, b *book, batch ledger.Batch, form string) error {
+func (p *program) reportRows(ctx context.Context, b *book, batch ledger.Batch, now time.Time, form string) error {
 	out := bufio.NewWriterSize(p.stdout, 64<<10)
 	write := writeNDJSON(out)
 	if form == formCSV {
@@ -94,7 +98,7 @@ func (p *program) reportRows(ctx context.Context, b *book, batch ledger.Batch, f
 	}
 	if still := batch.Open; still > 0 {
 		what := "open"
-		if batch.Lost(p.now()) > 0 {
+		if batch.Lost(now) > 0 {
 			what = "lost"
 		}
 		fmt.Fprintf(p.stderr, "%d rows; %s beside them: %d\n", n, what, still)
@@ -133,7 +137,7 @@ func failuresOnce(all iter.Seq2[tasks.Failure, error]) iter.Seq2[tasks.Failure, 
 	}
 }
 
-func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch) error {
+func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch, now time.Time) error {
 	g := &groups{}
 	for f, err := range failuresOnce(b.Failures(ctx, batch.Name)) {
 		if err != nil {
@@ -142,7 +146,6 @@ func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch) 
 		g.add(f)
 	}
 	out := bufio.NewWriter(p.stdout)
-	now := p.now()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(name, text string) {
 		if text = shown(text); text != "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -90,15 +91,18 @@ func (p *program) retry(ctx context.Context, b *book, batch ledger.Batch, o retr
 		Batch: batch.Name, lanes: map[string]bool{},
 		says: func(text string) { fmt.Fprintln(p.stderr, text) },
 	}
-	err := b.Retry(ctx, tasks.NewProducer(b.rdb, tasks.WithClock(p.now)), ledger.RetryOptions{
+	clock, err := clockFrom(ctx, b.rdb, p.now)
+	if err != nil {
+		return b.failure(err)
+	}
+	err = b.Retry(ctx, tasks.NewProducer(b.rdb, tasks.WithClock(clock)), ledger.RetryOptions{
 		Batch: batch.Name, Outcome: o.outcome,
 		Enqueue:   []tasks.EnqueueOption{tasks.WithPriority(o.priorityFor(batch))},
 		Each:      count.add,
 		Withdrawn: func(open int64) { count.Withdrawn, count.GoOn = true, open },
 	})
-	lanes, lanesErr := tasks.Lanes(ctx, b.rdb)
-	if lanesErr == nil {
-		p.noticeLanes(count.lanes, lanes)
+	if lanes, lanesErr := b.published(ctx); lanesErr == nil {
+		p.noticeLanes(count.lanes, lanes, clock())
 	}
 	// Counts that an error has kept at zero would say that there was nothing to do.
 	if err == nil || count.total() > 0 || count.Withdrawn {
@@ -157,8 +161,7 @@ func (c *retried) add(f tasks.Failure, res tasks.Result, err error) {
 }
 
 // noticeLanes says of each lane what somebody in a hurry should know.
-func (p *program) noticeLanes(names map[string]bool, published []tasks.Lane) {
-	now := p.now()
+func (p *program) noticeLanes(names map[string]bool, published []tasks.Lane, now time.Time) {
 	for _, l := range published {
 		if !names[l.Name()] {
 			continue

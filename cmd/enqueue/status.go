@@ -104,9 +104,13 @@ func (p *program) status(ctx context.Context, r tasks.Recall, word string) error
 		return err
 	}
 	defer b.close()
-	lanes, err := tasks.Lanes(ctx, b.rdb)
+	lanes, err := b.published(ctx)
 	if err != nil {
 		return b.failure(err)
+	}
+	now, err := b.now(ctx)
+	if err != nil {
+		return err
 	}
 	id := word
 	if r.Provider != "" {
@@ -118,7 +122,7 @@ func (p *program) status(ctx context.Context, r tasks.Recall, word string) error
 	}
 	s, err := find(ctx, b.rdb, id)
 	if err == nil && s != nil {
-		err = s.lookAtLane(ctx, b.rdb, lanes, p.now)
+		err = s.lookAtLane(ctx, b.rdb, lanes, now)
 	}
 	switch {
 	case err != nil:
@@ -128,7 +132,7 @@ func (p *program) status(ctx context.Context, r tasks.Recall, word string) error
 	case asJSON:
 		return json.NewEncoder(p.stdout).Encode(s)
 	}
-	return p.statusTable(ctx, b, s)
+	return p.statusTable(ctx, b, s, now)
 }
 
 func checkStatus(r tasks.Recall, word string) error {
@@ -243,14 +247,10 @@ func (s *standingOf) open() bool {
 }
 
 // lookAtLane finds what keeps an open recall's lane from making calls.
-func (s *standingOf) lookAtLane(ctx context.Context, rdb redis.UniversalClient, lanes []tasks.Lane, ours func() time.Time) error {
+func (s *standingOf) lookAtLane(ctx context.Context, rdb redis.UniversalClient, lanes []tasks.Lane, now time.Time) error {
 	i := slices.IndexFunc(lanes, func(l tasks.Lane) bool { return l.Provider == s.Provider && l.App == s.App })
 	if !s.open() || i < 0 {
 		return nil
-	}
-	now, err := clockOf(ctx, rdb, ours)
-	if err != nil {
-		return err
 	}
 	status, err := lane.ReadStatus(ctx, rdb, lanes[i], now)
 	if err != nil {
@@ -287,7 +287,7 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(timeLayout)
 }
 
-func (p *program) statusTable(ctx context.Context, b *book, s *standingOf) error {
+func (p *program) statusTable(ctx context.Context, b *book, s *standingOf, now time.Time) error {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value = shown(value); value != "" {
@@ -296,7 +296,6 @@ func (p *program) statusTable(ctx context.Context, b *book, s *standingOf) error
 	}
 	line("id", s.ID)
 	line("lane", s.Provider+":"+s.App)
-	now := p.now()
 	line("message_id", s.MessageID)
 	line("from", s.From)
 	line("to", s.To)

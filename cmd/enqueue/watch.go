@@ -80,11 +80,11 @@ func checkProgress(progress string) error {
 // watch shows a batch until it has ended, and says how.
 func (p *program) watch(ctx context.Context, b *book, name, progress string, asJSON bool) error {
 	w := &watching{p: p, book: b, name: name, screen: p.newScreen(progress, asJSON)}
-	batch, err := w.run(ctx)
+	last, err := w.run(ctx)
 	if err != nil {
 		return err
 	}
-	now := p.now()
+	batch, now := last.batch, last.now
 	if asJSON {
 		err = writeHash(p.stdout, batch, now)
 	} else {
@@ -150,7 +150,8 @@ type laneView struct {
 
 func (l laneView) name() string { return shown(l.published.Name()) }
 
-func (w *watching) run(ctx context.Context) (ledger.Batch, error) {
+// run returns how the batch has ended.
+func (w *watching) run(ctx context.Context) (view, error) {
 	defer w.screen.leave()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -158,10 +159,10 @@ func (w *watching) run(ctx context.Context) (ledger.Batch, error) {
 		v, err := w.look(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return ledger.Batch{}, w.stopped()
+			return v, w.stopped()
 		case err != nil:
 			if err := w.away(ctx, err); err != nil {
-				return ledger.Batch{}, err
+				return v, err
 			}
 		default:
 			if w.outage.over() {
@@ -169,12 +170,12 @@ func (w *watching) run(ctx context.Context) (ledger.Batch, error) {
 			}
 			w.screen.show(v)
 			if v.batch.Ended(v.now) {
-				return v.batch, nil
+				return v, nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return ledger.Batch{}, w.stopped()
+			return v, w.stopped()
 		case <-tick.C:
 		}
 	}
@@ -184,8 +185,11 @@ func (w *watching) run(ctx context.Context) (ledger.Batch, error) {
 func (w *watching) look(ctx context.Context) (view, error) {
 	ctx, cancel := context.WithTimeout(ctx, pingWithin)
 	defer cancel()
-	v := view{now: w.p.now()}
+	var v view
 	var err error
+	if v.now, err = clockOf(ctx, w.book.rdb, w.p.now); err != nil {
+		return v, err
+	}
 	if v.batch, err = w.book.Batch(ctx, w.name); err != nil {
 		return v, err
 	}
@@ -201,8 +205,8 @@ func (w *watching) look(ctx context.Context) (view, error) {
 
 // lanesOf reads how the lanes of a batch stand.
 func (b *book) lanesOf(ctx context.Context, batch ledger.Batch, now time.Time) ([]laneView, error) {
-	published, err := tasks.Lanes(ctx, b.rdb)
-	if published == nil {
+	published, _, err := publishedLanes(ctx, b.rdb) // not to be said with every look
+	if err != nil {
 		return nil, err
 	}
 	var list []tasks.Lane
@@ -546,8 +550,7 @@ func (e *enqueuing) thenWatch(ctx context.Context, ran error) error {
 	if !e.set.watch || ran != nil && codeOf(ran) != exitRefused {
 		return ran
 	}
-	b := &book{ledger.New(e.rdb), e.rdb, e.where}
-	watched := e.p.watch(ctx, b, e.set.batch, e.set.progress, e.set.json)
+	watched := e.p.watch(ctx, e.p.bookOn(e.rdb, e.where), e.set.batch, e.set.progress, e.set.json)
 	if ran != nil && (watched == nil || codeOf(watched) == exitUnsuccessful) {
 		return ran
 	}

@@ -182,14 +182,14 @@ func (e *enqueuing) send(ctx context.Context, item input.Item, jobs chan<- job) 
 		return false
 	}
 	opt := e.set.row
-	opt.Now = e.p.now()
+	opt.Now = e.now()
 	r, warnings, ok := e.check(item, opt)
 	if !ok {
 		return true
 	}
 	if refused := e.resolve(ctx, r, opt.Now); refused != nil {
 		e.tally.warn(without(warnings, tasks.NoText))
-		e.refuse(item, sayRow(item, refused), refused.IsExpired())
+		e.refuse(item, e.sayLane(item, refused), refused.IsExpired())
 		return true
 	}
 	select {
@@ -210,13 +210,22 @@ func (e *enqueuing) resolve(ctx context.Context, r tasks.Recall, now time.Time) 
 	if refused == nil || now.Sub(e.lanesRead.at) < freshLanes {
 		return refused
 	}
-	list, err := tasks.Lanes(ctx, e.rdb)
-	if list == nil && err != nil {
+	list, _, err := publishedLanes(ctx, e.rdb)
+	if err != nil {
 		return nil // the producer will tell
 	}
 	e.lanesRead.list, e.lanesRead.at = list, now
 	_, refused = tasks.Resolve(r, list, now, e.set.allowUnserved)
 	return refused
+}
+
+// sayLane says why its lane refuses a row.
+func (e *enqueuing) sayLane(item input.Item, refused *tasks.FieldError) string {
+	text := sayRow(item, refused)
+	if e.unread && errors.Is(refused, tasks.ErrUnserved) {
+		text += "; or it is the published one that cannot be read"
+	}
+	return text
 }
 
 // check reads a row's fields. A row that is refused is counted and reported here.
@@ -407,7 +416,7 @@ func (e *enqueuing) failEach(lot []job) {
 
 // sayExpired asks again for the reason, which a Result does not have.
 func (e *enqueuing) sayExpired(item input.Item, r tasks.Recall, res tasks.Result) string {
-	_, refused := tasks.Resolve(r, e.published, e.p.now(), e.set.allowUnserved)
+	_, refused := tasks.Resolve(r, e.published, e.now(), e.set.allowUnserved)
 	if refused.IsExpired() {
 		return sayRow(item, refused)
 	}
