@@ -45,7 +45,8 @@ type enqueuing struct {
 		list []tasks.Lane
 		at   time.Time
 	}
-	unread bool // one that was published cannot be read
+	unread bool            // one that was published cannot be read
+	paused map[string]bool // queues
 }
 
 // enqueueRows is what add and --file have in common, from the rows to the exit code.
@@ -114,6 +115,7 @@ func (e *enqueuing) readLanes(ctx context.Context) (err error) {
 	for _, l := range lanes {
 		e.lanes[l.Name()] = l
 	}
+	e.paused = pausedQueues(ctx, e.rdb, lanes)
 	return nil
 }
 
@@ -169,17 +171,19 @@ func (e *enqueuing) meetBatch(ctx context.Context) error {
 }
 
 // notice speaks of a lane once, at its first recall, if there is something that somebody in a hurry should know.
-func (e *enqueuing) notice(name string) {
+func (e *enqueuing) notice(name string, priority tasks.Priority) {
 	if _, again := e.noticed.LoadOrStore(name, true); again {
 		return
 	}
 	lane, published := e.lanes[name]
-	for _, text := range laneNotices(name, lane, published, e.now()) {
+	paused := e.paused[tasks.Queue(lane.Provider, lane.App, priority)]
+	for _, text := range e.p.laneNotices(name, lane, published, paused, e.now()) {
 		e.console.say("%s", text)
 	}
 }
 
-func laneNotices(name string, lane tasks.Lane, published bool, now time.Time) []string {
+// laneNotices are about the lane's queue that the recalls go to.
+func (p *program) laneNotices(name string, lane tasks.Lane, published, paused bool, now time.Time) []string {
 	if !published {
 		return []string{"lane " + name + ": no worker has ever served it; its recalls wait until one does"}
 	}
@@ -189,6 +193,9 @@ func laneNotices(name string, lane tasks.Lane, published bool, now time.Time) []
 	}
 	if lane.Hold != "" {
 		list = append(list, fmt.Sprintf("lane %s: held (%s); its recalls wait until it opens", name, lane.Hold))
+	}
+	if paused {
+		list = append(list, fmt.Sprintf("lane %s: paused; its recalls wait until %s", name, p.command("resume", "--provider", lane.Provider, "--app", lane.App)))
 	}
 	if lane.Simulated {
 		list = append(list, fmt.Sprintf("lane %s: simulated; its recalls do not reach the vendor", name))

@@ -206,6 +206,25 @@ func (s served) on(queues ...string) int {
 	return n
 }
 
+// pausedQueues are the queues of lanes that somebody has paused. It is for notices only: where Redis does not let this user look, none
+// is known to be.
+func pausedQueues(ctx context.Context, rdb redis.Cmdable, lanes []tasks.Lane) map[string]bool {
+	marks := make(map[string]*redis.IntCmd)
+	pipe := rdb.Pipeline()
+	for _, l := range lanes {
+		for _, p := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+			queue := tasks.Queue(l.Provider, l.App, p)
+			marks[queue] = pipe.Exists(ctx, "asynq:{"+queue+"}:paused")
+		}
+	}
+	_, _ = pipe.Exec(ctx)
+	paused := make(map[string]bool)
+	for queue, mark := range marks {
+		paused[queue] = mark.Val() > 0
+	}
+	return paused
+}
+
 // clockOf is Redis's clock, which windows and limits go by; this machine's for those who may not ask for it.
 func clockOf(ctx context.Context, rdb redis.UniversalClient, ours func() time.Time) (time.Time, error) {
 	now, err := rdb.Time(ctx).Result()

@@ -133,10 +133,7 @@ func (v *previewing) notes(name string, now time.Time) []string {
 	l := v.found[name]
 	var notes []string
 	if v.known {
-		notes = laneNotices(name, l.lane, l.published, now)
-	}
-	if s := l.status; s != nil && (s.Urgent.Paused || s.Bulk.Paused) {
-		notes = append(notes, fmt.Sprintf("lane %s: paused; its recalls wait until enqueue resume --provider %s --app %s", name, l.lane.Provider, l.lane.App))
+		notes = v.p.laneNotices(name, l.lane, l.published, v.paused[tasks.Queue(l.lane.Provider, l.lane.App, v.priority)], now)
 	}
 	if len(l.lane.Limits) > 0 {
 		notes = append(notes, fmt.Sprintf("lane %s: its limits are %s", name, sayLimits(l.lane.Limits)))

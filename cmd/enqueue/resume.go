@@ -70,6 +70,29 @@ func withoutFlag(args []string, flag string) []string {
 	return kept
 }
 
+// command is a command as it has to be typed to mean the same Redis, with its arguments.
+func (p *program) command(words ...string) string { return p.place().command(words...) }
+
+// place are the flags that have said where Redis is. Printed commands repeat them, as a hint that leads to another Redis is worse
+// than none.
+type place []string
+
+func (p *program) place() place {
+	var flags place
+	for _, f := range []struct{ name, value string }{
+		{"redis", p.common.redis}, {"redis-password-file", p.common.redisPasswordFile}, {"config", p.common.config},
+	} {
+		if f.value != "" && !slices.Contains(p.fromEnv, envName(f.name)) {
+			flags = append(flags, "--"+f.name, f.value)
+		}
+	}
+	return flags
+}
+
+func (f place) command(words ...string) string {
+	return joinQuoted(slices.Concat([]string{"enqueue"}, words, f))
+}
+
 func joinQuoted(words []string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {

@@ -102,7 +102,7 @@ func (p *program) retry(ctx context.Context, b *book, batch ledger.Batch, o retr
 		Withdrawn: func(open int64) { count.Withdrawn, count.GoOn = true, open },
 	})
 	if lanes, lanesErr := b.published(ctx); lanesErr == nil {
-		p.noticeLanes(count.lanes, lanes, clock())
+		b.noticeLanes(ctx, count.lanes, lanes, o.priorityFor(batch), clock())
 	}
 	// Counts that an error has kept at zero would say that there was nothing to do.
 	if err == nil || count.total() > 0 || count.Withdrawn {
@@ -161,13 +161,14 @@ func (c *retried) add(f tasks.Failure, res tasks.Result, err error) {
 }
 
 // noticeLanes says of each lane what somebody in a hurry should know.
-func (p *program) noticeLanes(names map[string]bool, published []tasks.Lane, now time.Time) {
+func (b *book) noticeLanes(ctx context.Context, names map[string]bool, published []tasks.Lane, priority tasks.Priority, now time.Time) {
+	paused := pausedQueues(ctx, b.rdb, published)
 	for _, l := range published {
 		if !names[l.Name()] {
 			continue
 		}
-		for _, text := range laneNotices(l.Name(), l, true, now) {
-			fmt.Fprintln(p.stderr, text)
+		for _, text := range b.p.laneNotices(l.Name(), l, true, paused[tasks.Queue(l.Provider, l.App, priority)], now) {
+			fmt.Fprintln(b.p.stderr, text)
 		}
 	}
 }

@@ -325,7 +325,7 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 			j.recall.Seq, j.err = done.Result.Seq, done.Err
 			left = append(left, j)
 		default:
-			e.settled(j, done.Result)
+			e.settled(j, done.Result, priority)
 		}
 	}
 	if len(left) == 0 && e.outage.over() {
@@ -351,14 +351,14 @@ func (e *enqueuing) lose(lost *tasks.LostError) {
 }
 
 // settled counts a row that Redis has answered.
-func (e *enqueuing) settled(j job, res tasks.Result) {
+func (e *enqueuing) settled(j job, res tasks.Result, priority tasks.Priority) {
 	if res.Status == tasks.Expired {
 		e.tally.warn(without(j.warnings, tasks.NoText))
 		e.refuse(j.item, e.sayExpired(j.item, j.recall, res), true)
 		return
 	}
 	lane := j.recall.Provider + ":" + res.App
-	e.notice(lane)
+	e.notice(lane, priority)
 	if e.lanes[lane].HasDefaultText {
 		j.warnings = without(j.warnings, tasks.NoText)
 	}
