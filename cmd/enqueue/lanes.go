@@ -22,7 +22,8 @@ func (p *program) lanesCommand() *cobra.Command {
 		Use:   "lanes",
 		Short: "Show each lane: whether it is open, what waits in it, and who works on it",
 		Long: "Show each lane that a worker has published: whether it is open, or since when and why it is not, what waits in\n" +
-			"it and how long that takes at its limits, when the next window closes, and how many workers serve it.\n" +
+			"it and how long that takes at its limits, when the next window closes, and how many workers serve it. Behind\n" +
+			"them are lanes that something waits in although no worker has ever served them.\n" +
 			"With -o json, one object a line.",
 		Example: "  enqueue lanes\n  enqueue lanes -o json",
 		Args:    cobra.NoArgs,
@@ -55,13 +56,13 @@ type laneStanding struct {
 	workers int // processes that serve it
 }
 
-// readLanes reads every published lane, by Redis's clock.
+// readLanes reads every lane that a worker has published or that something waits in, by Redis's clock.
 func (b *book) readLanes(ctx context.Context) ([]laneStanding, time.Time, error) {
 	now, err := b.now(ctx)
 	if err != nil {
 		return nil, now, err
 	}
-	lanes, err := b.published(ctx)
+	lanes, err := b.lanes(ctx)
 	if err != nil {
 		return nil, now, b.failure(err)
 	}
@@ -69,13 +70,16 @@ func (b *book) readLanes(ctx context.Context) ([]laneStanding, time.Time, error)
 	if err != nil {
 		return nil, now, b.failure(err)
 	}
-	views := make([]laneStanding, len(lanes))
-	for i, l := range lanes {
-		status, err := lane.ReadStatus(ctx, b.rdb, l, now)
+	var views []laneStanding
+	for _, l := range lanes {
+		s, err := lane.ReadStatus(ctx, b.rdb, l, now)
 		if err != nil {
 			return nil, now, b.failure(err)
 		}
-		views[i] = laneStanding{viewOf(l, status, now), servers.on(status.Urgent.Name, status.Bulk.Name)}
+		if neverServed(l) && s.Waiting() == 0 && !s.Urgent.Paused && !s.Bulk.Paused { // a queue stays known when it is empty
+			continue
+		}
+		views = append(views, laneStanding{viewOf(l, s, now), servers.on(s.Urgent.Name, s.Bulk.Name)})
 	}
 	return views, now, nil
 }
@@ -85,6 +89,7 @@ const (
 	stateHeld      = "held"
 	stateThrottled = "throttled"
 	statePaused    = "paused"
+	stateUnserved  = "unserved" // never served by a worker
 	stateLimit     = "limit"
 	stateOpen      = "open"
 )
@@ -100,6 +105,8 @@ func (v laneStanding) state(now time.Time) string {
 		return stateThrottled
 	case v.Urgent.Paused && v.Bulk.Paused:
 		return statePaused
+	case neverServed(v.published):
+		return stateUnserved
 	case v.next.Sub(now) > noticeable:
 		return stateLimit
 	}
@@ -133,7 +140,7 @@ func sayLanes(views []laneStanding, now time.Time) string {
 	var parts []string
 	for _, s := range []struct{ state, words string }{
 		{stateOpen, "open"}, {stateHeld, "held"}, {stateThrottled, "throttled"}, {statePaused, "paused"},
-		{stateLimit, "waiting for a slot"},
+		{stateUnserved, "never served"}, {stateLimit, "waiting for a slot"},
 	} {
 		if n := count[s.state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s.words))
@@ -206,10 +213,12 @@ func (v laneStanding) write(w io.Writer, now time.Time) {
 	if v.published.Simulated {
 		labelled(w, "simulated", "its recalls do not reach the vendor")
 	}
-	labelled(w, "window", shortTime(v.published.Window)+" from when the message was sent")
-	labelled(w, "limits", sayLimits(v.published.Limits))
+	if !neverServed(v.published) {
+		labelled(w, "window", shortTime(v.published.Window)+" from when the message was sent")
+		labelled(w, "limits", sayLimits(v.published.Limits))
+	}
 	labelled(w, "waiting", v.sayWaiting())
-	if v.Waiting() > 0 {
+	if v.Waiting() > 0 && !neverServed(v.published) {
 		labelled(w, "needs", v.sayNeeds(now))
 	}
 	if !v.NextExpiry.IsZero() {
@@ -239,6 +248,8 @@ func (v laneStanding) sayState(state string, now time.Time) string {
 		return "throttled by the vendor for another " + shortTime(v.Throttled.Sub(now))
 	case statePaused:
 		return "paused by a person"
+	case stateUnserved:
+		return noWorkerEver
 	case stateLimit:
 		return fmt.Sprintf("closed, its next slot is in %s, at %s", shortTime(v.next.Sub(now)), showClock(v.next, now))
 	}
@@ -266,7 +277,7 @@ func (v laneStanding) sayPaused(q lane.Queue, now time.Time) string {
 
 func (v laneStanding) sayWorkers(now time.Time) string {
 	seen := "never seen"
-	if !v.published.LastSeen.IsZero() {
+	if !neverServed(v.published) {
 		seen = "last seen " + shortTime(max(now.Sub(v.published.LastSeen), 0)) + " ago"
 	}
 	if v.workers == 0 {
@@ -351,7 +362,7 @@ type laneJSON struct {
 	NextSlot   string    `json:"next_slot,omitempty"`
 	Urgent     queueJSON `json:"urgent"`
 	Bulk       queueJSON `json:"bulk"`
-	Needs      int64     `json:"needs_seconds"`
+	Needs      *int64    `json:"needs_seconds,omitempty"` // nil if the limits are not known
 	NextExpiry string    `json:"next_expiry,omitempty"`
 	Workers    int       `json:"workers"`
 }
@@ -374,13 +385,19 @@ func (p *program) lanesJSON(views []laneStanding, now time.Time) error {
 		v.published.Hold, v.published.HoldUntil = v.Hold.Reason, v.Hold.Until
 		more := laneJSON{
 			State: v.state(now), HeldSince: stamp(v.Hold.Since), Says: v.Hold.Says, Throttled: stamp(v.Throttled),
-			Urgent: toQueueJSON(v.Urgent), Bulk: toQueueJSON(v.Bulk), Needs: int64(v.through.Sub(now).Seconds()),
+			Urgent: toQueueJSON(v.Urgent), Bulk: toQueueJSON(v.Bulk),
 			NextExpiry: stamp(v.NextExpiry), Workers: v.workers,
 		}
 		if len(v.published.Limits) > 0 {
 			more.NextSlot = stamp(v.next)
 		}
 		front, err := json.Marshal(v.published)
+		if neverServed(v.published) {
+			front = fmt.Appendf(nil, `{"provider":%q,"app":%q}`, v.published.Provider, v.published.App)
+		} else {
+			needs := int64(v.through.Sub(now).Seconds())
+			more.Needs = &needs
+		}
 		back, err2 := json.Marshal(more)
 		if err := cmp.Or(err, err2); err != nil {
 			return failure(err)

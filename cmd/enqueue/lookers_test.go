@@ -20,6 +20,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/tasks"
@@ -326,5 +327,33 @@ func pauseUrgent(t *testing.T, rdb *redis.Client) {
 	t.Helper()
 	if err := asynq.NewInspectorFromRedisClient(rdb).PauseQueue("engagelab:abroad"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What lanes says that a lane needs is what its workers' metrics say.
+func TestLanesForetellWhatTheMetricsDo(t *testing.T) {
+	t.Parallel()
+	rdb := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr()})
+	defer rdb.Close()
+	if err := publish(rdb, "rongcloud:community"); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	rdb.ZAdd(ctx, "recallq:lane:{rongcloud:community}:calls", redis.Z{Score: float64(now.UnixMilli()), Member: "a"}, redis.Z{Score: float64(now.UnixMilli()), Member: "b"})
+	for n := range 1500 {
+		rdb.LPush(ctx, "asynq:{rongcloud:community}:pending", n)
+	}
+	b := (&program{now: time.Now}).bookOn(rdb, "")
+	views, at, err := b.readLanes(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := views[0].published.Limits
+	backlog, err := lane.New(rdb, lane.Options{Provider: "rongcloud", App: "community", Limits: limits}).Backlog(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ours := views[0].through.Sub(at); (ours-backlog.Takes).Abs() > time.Minute || ours < 499*24*time.Hour {
+		t.Errorf("%s, and the metrics say %s", ours, backlog.Takes)
 	}
 }

@@ -81,6 +81,31 @@ func (b *book) published(ctx context.Context) ([]tasks.Lane, error) {
 	return lanes, err
 }
 
+// lanes are the published lanes, and behind them those that nobody has published and asynq has queues of: somebody has enqueued for
+// them all the same.
+func (b *book) lanes(ctx context.Context) ([]tasks.Lane, error) {
+	lanes, err := b.published(ctx)
+	if err != nil {
+		return nil, err
+	}
+	queues, err := b.rdb.SMembers(ctx, asynqQueuesKey).Result()
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(queues)
+	for _, queue := range queues {
+		provider, app, _, ours := tasks.ParseQueue(queue)
+		l := tasks.Lane{Provider: provider, App: app}
+		if ours && !slices.ContainsFunc(lanes, func(other tasks.Lane) bool { return other.Name() == l.Name() }) {
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes, nil
+}
+
+// neverServed reports whether nobody has published the lane.
+func neverServed(l tasks.Lane) bool { return l.LastSeen.IsZero() }
+
 // publishedLanes reads the lanes that workers have published. One that cannot be read keeps nobody from the others: unread is what
 // to say of it.
 func publishedLanes(ctx context.Context, rdb redis.Cmdable) (lanes []tasks.Lane, unread string, err error) {

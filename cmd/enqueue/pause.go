@@ -73,7 +73,7 @@ func (p *program) switchLane(ctx context.Context, pause bool, provider, app stri
 		return err
 	}
 	defer b.close()
-	lanes, err := b.published(ctx)
+	lanes, err := b.lanes(ctx)
 	if err != nil {
 		return b.failure(err)
 	}
@@ -94,7 +94,7 @@ func (p *program) switchLane(ctx context.Context, pause bool, provider, app stri
 	return nil
 }
 
-// findLane finds a published lane. Its error names those that there are.
+// findLane finds a lane. Its error names those that there are.
 func findLane(lanes []tasks.Lane, provider, app string) (tasks.Lane, error) {
 	if app == "" {
 		var err error

@@ -104,7 +104,7 @@ func (p *program) status(ctx context.Context, r tasks.Recall, word string) error
 		return err
 	}
 	defer b.close()
-	lanes, err := b.published(ctx)
+	lanes, err := b.lanes(ctx)
 	if err != nil {
 		return b.failure(err)
 	}
@@ -162,11 +162,17 @@ func onlyApp(r tasks.Recall, lanes []tasks.Lane) (string, error) {
 	if r.App != "" {
 		return r.App, nil
 	}
-	var apps []string
+	var apps, others []string
 	for _, l := range lanes {
-		if l.Provider == r.Provider {
+		switch {
+		case l.Provider == r.Provider && neverServed(l):
+			others = append(others, l.App)
+		case l.Provider == r.Provider:
 			apps = append(apps, l.App)
 		}
+	}
+	if len(apps) == 0 { // as the producer does, only without a published one
+		apps = others
 	}
 	switch len(apps) {
 	case 0:
@@ -263,7 +269,7 @@ func (s *standingOf) lookAtLane(ctx context.Context, rdb redis.UniversalClient, 
 // keeps says what keeps the recalls of one of the lane's queues waiting; empty if nothing does.
 func (v laneStanding) keeps(queue string, now time.Time) string {
 	var parts []string
-	if state := v.state(now); state != stateOpen && state != statePaused {
+	if state := v.state(now); state != stateOpen && state != statePaused && state != stateUnserved {
 		parts = append(parts, v.sayState(state, now))
 		if v.Hold.Says != "" {
 			parts = append(parts, v.Hold.Says)
@@ -274,8 +280,8 @@ func (v laneStanding) keeps(queue string, now time.Time) string {
 			parts = append(parts, "its queue is paused")
 		}
 	}
-	if !v.published.Served(now) {
-		parts = append(parts, "no worker seen for "+shortTime(now.Sub(v.published.LastSeen)))
+	if unserved := v.sayUnserved(now); unserved != "" {
+		parts = append(parts, unserved)
 	}
 	return strings.Join(parts, "; ")
 }

@@ -229,18 +229,11 @@ func (b *book) lanesOf(ctx context.Context, batch ledger.Batch, now time.Time) (
 	return views, nil
 }
 
-// mostForetold is for how many calls it is worked out one by one when they can start.
-const mostForetold = 100_000
-
 func viewOf(l tasks.Lane, s lane.Status, now time.Time) laneView {
 	v := laneView{Status: s, published: l}
 	schedule := lane.NewSchedule(l.Limits, s.Opens(now), s.Made)
 	v.next = schedule.Next()
-	n := s.Waiting()
-	v.through = schedule.Skip(min(n, mostForetold))
-	if n > mostForetold {
-		v.through = v.through.Add(lane.Takes(l.Limits, n) - lane.Takes(l.Limits, mostForetold))
-	}
+	v.through = schedule.Skip(s.Waiting())
 	return v
 }
 
@@ -449,13 +442,23 @@ func (l laneView) standing(now time.Time) (state, why []string) {
 		state = append(state, paused)
 		why = append(why, fmt.Sprintf("enqueue resume --provider %s --app %s", shown(l.published.Provider), shown(l.published.App)))
 	}
-	switch {
-	case l.published.LastSeen.IsZero():
-		state = append(state, "no worker has ever served it")
-	case !l.published.Served(now):
-		state = append(state, "no worker seen for "+shortTime(now.Sub(l.published.LastSeen)))
+	if unserved := l.sayUnserved(now); unserved != "" {
+		state = append(state, unserved)
 	}
 	return state, why
+}
+
+const noWorkerEver = "no worker has ever served it"
+
+// sayUnserved tells that no worker serves the lane now; empty if one does.
+func (l laneView) sayUnserved(now time.Time) string {
+	switch {
+	case neverServed(l.published):
+		return noWorkerEver
+	case !l.published.Served(now):
+		return "no worker seen for " + shortTime(now.Sub(l.published.LastSeen))
+	}
+	return ""
 }
 
 func (l laneView) sayHeld(now time.Time) string {
