@@ -9,10 +9,10 @@ import (
 
 // advice says what somebody can do about a recall that did not succeed, from the code if it tells enough, else from the outcome.
 // What the codes mean is each provider's to say; the texts here are about a row and what may be wrong with it.
-func advice(f tasks.Failure) string {
+func advice(f tasks.Failure, at place) string {
 	switch f.Outcome.Outcome {
 	case tasks.Cancelled:
-		return "if it was a mistake, while their windows are open: enqueue retry " + f.Recall.Batch + " --outcome cancelled"
+		return "if it was a mistake, while their windows are open: " + at.command("retry", f.Recall.Batch, "--outcome", tasks.Cancelled)
 	case tasks.Expired:
 		return adviceOnExpired(f)
 	}

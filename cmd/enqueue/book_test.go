@@ -132,6 +132,26 @@ func TestACancelledBatchStopsItsEnqueue(t *testing.T) {
 	_ = s.stdin.Close()
 }
 
+// Who follows from now on and is interrupted before anything came goes on from there, also when something has come meanwhile.
+func TestFollowingFromNowCanBeResumed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	for _, entries := range []int{0, 1} {
+		place := "0"
+		for range entries {
+			place = rdb.XAdd(ctx, &redis.XAddArgs{Stream: ledger.OutcomesKey, Values: []string{"id", "x"}}).Val()
+		}
+		s := launch(t, server.Addr, time.Minute, "outcomes", "--follow", "--after", "now")
+		s.until("it waits", func() bool { return strings.Contains(rdb.Info(ctx, "clients").Val(), "blocked_clients:1") })
+		s.interrupt()
+		s.exit()
+		if want := "enqueue: interrupted; to go on from here: enqueue outcomes --follow --after " + place + "\n"; s.stderr.String() != want || s.stdout.String() != "" {
+			t.Errorf("%q, want %q", s.stderr.String(), want)
+		}
+	}
+}
+
 // awkward are texts that a spreadsheet or a CSV reader may not leave as they are.
 var awkward = []string{
 	"=SUM(A1)", "+8613800000000", "-order", "@all", "'=x", "''", "a,b", `say "no"`, "two\nlines", " around ", "价格错误", "1.8E+09", "TRUE", ";", "\t", "#",
@@ -671,7 +691,7 @@ func TestAdvice(t *testing.T) {
 		{"timpush", tasks.Rejected, "", "the payload cannot be read: x", "enqueue its row again"},
 	} {
 		f := tasks.Failure{Recall: tasks.Recall{Provider: c.provider, Batch: "incident-41"}, Outcome: tasks.Outcome{Outcome: c.outcome, Code: c.code}, Error: c.reason}
-		if got := advice(f); !strings.Contains(got, c.want) {
+		if got := advice(f, nil); !strings.Contains(got, c.want) {
 			t.Errorf("%s %s %s: %q, want %q in it", c.provider, c.outcome, c.code, got, c.want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/internal/ledger"
+	"github.com/recallq/recallq/tasks"
 )
 
 func (p *program) cancelCommand() *cobra.Command {
@@ -77,7 +78,7 @@ func (p *program) sayCancelled(before ledger.Batch, now time.Time, asJSON bool) 
 	}
 	switch {
 	case lost > 0:
-		_, err := fmt.Fprintf(p.stdout, "batch %s has ended, with %d lost, so there is nothing to cancel; see enqueue report %s\n", before.Name, lost, before.Name)
+		_, err := fmt.Fprintf(p.stdout, "batch %s has ended, with %d lost, so there is nothing to cancel; see %s\n", before.Name, lost, p.command("report", before.Name))
 		return err
 	case !cancellable(before, now):
 		_, err := fmt.Fprintf(p.stdout, "batch %s: nothing is open, so there is nothing to cancel\n", before.Name)
@@ -95,6 +96,6 @@ func (p *program) sayCancelled(before ledger.Batch, now time.Time, asJSON bool) 
 	if before.Reading > 0 {
 		fmt.Fprintln(p.stdout, "an input of it may still be read; what it goes on to enqueue is cancelled too")
 	}
-	_, err := fmt.Fprintf(p.stdout, "if this was a mistake: enqueue retry %s --outcome cancelled\n", before.Name)
+	_, err := fmt.Fprintf(p.stdout, "if this was a mistake: %s\n", p.command("retry", before.Name, "--outcome", tasks.Cancelled))
 	return err
 }

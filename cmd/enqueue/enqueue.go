@@ -157,8 +157,8 @@ func (e *enqueuing) meetBatch(ctx context.Context) error {
 	}
 	switch cancelled := !b.CancelledAt.IsZero(); {
 	case cancelled && !again:
-		return fmt.Errorf("the batch %s was cancelled by %s at %s, and other rows enqueued in it would bring its %s back; use another --batch, or bring them back first: enqueue retry %s --outcome cancelled",
-			b.Name, b.CancelledBy, showClock(b.CancelledAt, e.now()), recalls(b.Open+b.Outcomes[tasks.Cancelled]), b.Name)
+		return fmt.Errorf("the batch %s was cancelled by %s at %s, and other rows enqueued in it would bring its %s back; use another --batch, or bring them back first: %s",
+			b.Name, b.CancelledBy, showClock(b.CancelledAt, e.now()), recalls(b.Open+b.Outcomes[tasks.Cancelled]), e.p.command("retry", b.Name, "--outcome", tasks.Cancelled))
 	case cancelled:
 		e.console.say("batch %s: its cancellation by %s is withdrawn; %s that had not ended go on", b.Name, b.CancelledBy, recalls(b.Open))
 	case !again:

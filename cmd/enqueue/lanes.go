@@ -79,7 +79,7 @@ func (b *book) readLanes(ctx context.Context) ([]laneStanding, time.Time, error)
 		if neverServed(l) && s.Waiting() == 0 && !s.Urgent.Paused && !s.Bulk.Paused { // a queue stays known when it is empty
 			continue
 		}
-		views = append(views, laneStanding{viewOf(l, s, now), servers.on(s.Urgent.Name, s.Bulk.Name)})
+		views = append(views, laneStanding{b.view(l, s, now), servers.on(s.Urgent.Name, s.Bulk.Name)})
 	}
 	return views, now, nil
 }
@@ -272,7 +272,7 @@ func (v laneStanding) sayPaused(q lane.Queue, now time.Time) string {
 	if !q.PausedSince.IsZero() {
 		since = fmt.Sprintf(" for %s, since %s", shortTime(now.Sub(q.PausedSince)), showClock(q.PausedSince, now))
 	}
-	return fmt.Sprintf("the %s queue%s; to go on: enqueue resume --provider %s --app %s", which, since, v.published.Provider, v.published.App)
+	return fmt.Sprintf("the %s queue%s; to go on: %s", which, since, v.resume())
 }
 
 func (v laneStanding) sayWorkers(now time.Time) string {

@@ -80,8 +80,11 @@ func (t *tailing) run(ctx context.Context) error {
 	out := bufio.NewWriterSize(t.p.stdout, 64<<10)
 	for {
 		page, err := reader.Next(ctx, t.follow)
+		if err != nil {
+			t.after = reader.After() // "now" has become a place with the first answer, also if nothing has come yet
+		}
 		switch {
-		case ctx.Err() != nil:
+		case err != nil && ctx.Err() != nil:
 			return &ended{exitInterrupted, fmt.Errorf("interrupted; to go on from here: %s", t.resume())}
 		case err != nil:
 			if err := t.away(ctx, err); err != nil {
@@ -153,13 +156,13 @@ func (t *tailing) away(ctx context.Context, err error) error {
 }
 
 func (t *tailing) resume() string {
-	command := "enqueue outcomes"
+	words := []string{"outcomes"}
 	if t.follow {
-		command += " --follow"
+		words = append(words, "--follow")
 	}
-	place := t.after
-	if place == ledger.FromNow {
-		place = fromNow
+	after := t.after
+	if after == ledger.FromNow { // Redis never answered
+		after = fromNow
 	}
-	return command + " --after " + place
+	return t.p.command(append(words, "--after", after)...)
 }

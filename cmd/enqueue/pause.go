@@ -148,7 +148,7 @@ func (b *book) switchQueues(ctx context.Context, l tasks.Lane, pause bool) (swit
 	if err != nil {
 		return s, b.failure(err)
 	}
-	s.Urgent, s.Bulk, s.view = after.Urgent.Open(), after.Bulk.Open(), laneStanding{laneView: viewOf(l, after, now)}
+	s.Urgent, s.Bulk, s.view = after.Urgent.Open(), after.Bulk.Open(), laneStanding{laneView: b.view(l, after, now)}
 	return s, nil
 }
 
@@ -158,7 +158,7 @@ func (s switched) words() []string {
 	case s.Paused && len(s.Changed) == 0:
 		lines = append(lines, s.Lane+" was paused already")
 	case s.Paused:
-		lines = append(lines, s.Lane+" is paused; to go on: enqueue resume --provider "+s.view.published.Provider+" --app "+s.view.published.App)
+		lines = append(lines, s.Lane+" is paused; to go on: "+s.view.resume())
 	case len(s.Changed) == 0:
 		lines = append(lines, s.Lane+" was not paused")
 	default:

@@ -172,7 +172,7 @@ func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch, 
 	}
 	_ = w.Flush()
 	fmt.Fprintf(out, "\n%s\n", sums(batch, now))
-	g.print(out, batch)
+	g.print(out, batch, p.place())
 	if err := out.Flush(); err != nil {
 		return failure(fmt.Errorf("the report could not be written: %w", err))
 	}
@@ -259,7 +259,7 @@ func kindOf(outcome string) providers.Kind {
 	return providers.NotFound
 }
 
-func (g *groups) print(out *bufio.Writer, b ledger.Batch) {
+func (g *groups) print(out *bufio.Writer, b ledger.Batch, at place) {
 	if len(g.list) == 0 {
 		return
 	}
@@ -275,14 +275,14 @@ func (g *groups) print(out *bufio.Writer, b ledger.Batch) {
 	for _, one := range list {
 		fmt.Fprintf(out, "\n%s\n", shown(one.heading()))
 		fmt.Fprintf(out, "    for example  %s\n", shown(sayExample(one.example)))
-		fmt.Fprintf(out, "    what to do   %s\n", shown(advice(one.example)))
+		fmt.Fprintf(out, "    what to do   %s\n", shown(advice(one.example, at)))
 	}
 	if g.other > 0 {
 		fmt.Fprintf(out, "\n%d with other reasons; -o csv and -o ndjson have them all\n", g.other)
 	}
-	fmt.Fprintf(out, "\nall of them as rows: enqueue report %s -o csv > failed.csv\n", b.Name)
-	fmt.Fprintf(out, "once mended:         enqueue --file failed.csv --batch %s\n", b.Name)
-	fmt.Fprintf(out, "as they are, again:  enqueue retry %s\n", b.Name)
+	fmt.Fprintf(out, "\nall of them as rows: %s > failed.csv\n", at.command("report", b.Name, "-o", formCSV))
+	fmt.Fprintf(out, "once mended:         %s\n", at.command("--file", "failed.csv", "--batch", b.Name))
+	fmt.Fprintf(out, "as they are, again:  %s\n", at.command("retry", b.Name))
 }
 
 func (g *group) heading() string {

@@ -115,7 +115,7 @@ func (p *program) retry(ctx context.Context, b *book, batch ledger.Batch, o retr
 		return &ended{exitInterrupted, errors.New("interrupted: what is counted is in the queue; the same command goes on")}
 	case err != nil:
 		if refused, is := errors.AsType[*ledger.CancelledError](err); is {
-			return failure(fmt.Errorf("%w; first take that back: enqueue retry %s --outcome %s", refused, refused.Batch, tasks.Cancelled))
+			return failure(fmt.Errorf("%w; first take that back: %s", refused, p.command("retry", refused.Batch, "--outcome", tasks.Cancelled)))
 		}
 		return b.failure(err)
 	case count.Refused > 0:

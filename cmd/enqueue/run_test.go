@@ -166,6 +166,9 @@ func TestInterrupted(t *testing.T) {
 	if read != enqueued || enqueued != s.queued() {
 		t.Errorf("read %d, enqueued %d, in the queue %d: want the same", read, enqueued, s.queued())
 	}
+	if !s.says("set as now: RECALLQ_REDIS_URL\n")() {
+		t.Errorf("the variable that says where Redis is is not named: %q", s.stderr.String())
+	}
 	resume := regexp.MustCompile(`to go on from here: enqueue --file - --provider engagelab --confirm --batch (\S+) --sent-at (\S+)\n`)
 	m := resume.FindStringSubmatch(s.stderr.String())
 	if m == nil {

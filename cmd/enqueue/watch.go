@@ -88,7 +88,7 @@ func (p *program) watch(ctx context.Context, b *book, name, progress string, asJ
 	if asJSON {
 		err = writeHash(p.stdout, batch, now)
 	} else {
-		_, err = fmt.Fprintln(p.stdout, sayEnd(batch, now))
+		_, err = fmt.Fprintln(p.stdout, sayEnd(batch, now, p.place()))
 	}
 	if err == nil && batch.Failed()+batch.Lost(now) > 0 {
 		err = &ended{code: exitUnsuccessful}
@@ -146,6 +146,12 @@ type laneView struct {
 	published tasks.Lane // with a zero LastSeen: no worker has ever served the lane
 	next      time.Time  // when the next call can start
 	through   time.Time  // when what waits now can have been called, what others have enqueued included
+	at        place
+}
+
+// resume is the command that lets it go on when somebody has paused it.
+func (l laneView) resume() string {
+	return l.at.command("resume", "--provider", shown(l.published.Provider), "--app", shown(l.published.App))
 }
 
 func (l laneView) name() string { return shown(l.published.Name()) }
@@ -224,9 +230,16 @@ func (b *book) lanesOf(ctx context.Context, batch ledger.Batch, now time.Time) (
 		if err != nil {
 			return nil, err
 		}
-		views[i] = viewOf(l, status, now)
+		views[i] = b.view(l, status, now)
 	}
 	return views, nil
+}
+
+// view is a lane with commands that mean this Redis.
+func (b *book) view(l tasks.Lane, s lane.Status, now time.Time) laneView {
+	v := viewOf(l, s, now)
+	v.at = b.p.place()
+	return v
 }
 
 func viewOf(l tasks.Lane, s lane.Status, now time.Time) laneView {
@@ -253,11 +266,12 @@ func (w *watching) away(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return w.stopped()
 	}
-	return failure(fmt.Errorf("%s: %s; no longer watched, to look again: enqueue watch %s", w.book.where, words, w.name))
+	return failure(fmt.Errorf("%s: %s; no longer watched, to look again: %s", w.book.where, words, w.p.command("watch", w.name)))
 }
 
 func (w *watching) stopped() error {
-	return &ended{exitInterrupted, fmt.Errorf("stopped watching, the batch goes on; to look again: enqueue watch %s, to stop it: enqueue cancel %s", w.name, w.name)}
+	return &ended{exitInterrupted, fmt.Errorf("stopped watching, the batch goes on; to look again: %s, to stop it: %s",
+		w.p.command("watch", w.name), w.p.command("cancel", w.name))}
 }
 
 // pace finds out how fast recalls end.
@@ -440,7 +454,7 @@ func (l laneView) standing(now time.Time) (state, why []string) {
 	}
 	if paused := l.paused(); paused != "" {
 		state = append(state, paused)
-		why = append(why, fmt.Sprintf("enqueue resume --provider %s --app %s", shown(l.published.Provider), shown(l.published.App)))
+		why = append(why, l.resume())
 	}
 	if unserved := l.sayUnserved(now); unserved != "" {
 		state = append(state, unserved)
@@ -506,7 +520,7 @@ func (v view) line(times bool) string {
 }
 
 // sayEnd is the last line.
-func sayEnd(b ledger.Batch, now time.Time) string {
+func sayEnd(b ledger.Batch, now time.Time, at place) string {
 	text := "batch " + b.Name + " has ended: "
 	mine := b.Total - b.Duplicate
 	bad := b.Failed() + b.Lost(now)
@@ -532,7 +546,7 @@ func sayEnd(b ledger.Batch, now time.Time) string {
 		if lost := b.Lost(now); lost > 0 {
 			parts = append(parts, fmt.Sprintf("lost %d", lost))
 		}
-		text += " (" + strings.Join(parts, ", ") + "); for why: enqueue report " + b.Name
+		text += " (" + strings.Join(parts, ", ") + "); for why: " + at.command("report", b.Name)
 	}
 	if b.Duplicate > 0 {
 		text += fmt.Sprintf("; %d beside them were duplicates", b.Duplicate)
