@@ -36,7 +36,10 @@ type Lane struct {
 	HasDefaultText bool
 	// Retention is how long an ended task is kept; zero means [DefaultRetention].
 	Retention time.Duration
-	LastSeen  time.Time
+	// Account names what the lane shares with others: lanes of one account are throttled together when the vendor says so. It is
+	// empty if there is nothing to share.
+	Account  string
+	LastSeen time.Time
 }
 
 // Name returns "jiguang:news".
@@ -55,6 +58,7 @@ type laneJSON struct {
 	Simulated      bool        `json:"simulated"`
 	HasDefaultText bool        `json:"default_text,omitempty"`
 	Retention      string      `json:"retention,omitempty"`
+	Account        string      `json:"account,omitempty"`
 	LastSeen       wireTime    `json:"last_seen"`
 }
 
@@ -78,7 +82,7 @@ var zonePattern = regexp.MustCompile(`^[A-Za-z0-9_+/-]{0,64}$`)
 func (l Lane) MarshalJSON() ([]byte, error) {
 	w := laneJSON{
 		Provider: l.Provider, App: l.App, Window: shortDuration(l.Window), Limits: make([]limitJSON, 0, len(l.Limits)),
-		Hold: l.Hold, Simulated: l.Simulated, HasDefaultText: l.HasDefaultText, LastSeen: wireTime(l.LastSeen),
+		Hold: l.Hold, Simulated: l.Simulated, HasDefaultText: l.HasDefaultText, Account: l.Account, LastSeen: wireTime(l.LastSeen),
 	}
 	if !l.HoldUntil.IsZero() {
 		until := wireTime(l.HoldUntil)
@@ -115,7 +119,7 @@ func (l *Lane) UnmarshalJSON(text []byte) error {
 	}
 	read := Lane{
 		Provider: w.Provider, App: w.App, Window: window, Hold: w.Hold, Simulated: w.Simulated,
-		HasDefaultText: w.HasDefaultText, LastSeen: time.Time(w.LastSeen),
+		HasDefaultText: w.HasDefaultText, Account: w.Account, LastSeen: time.Time(w.LastSeen),
 	}
 	if w.HoldUntil != nil {
 		read.HoldUntil = time.Time(*w.HoldUntil)

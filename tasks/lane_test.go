@@ -19,7 +19,7 @@ func TestLaneOnTheWire(t *testing.T) {
 	full := tasks.Lane{
 		Provider: "rongcloud", App: "community", Window: 90 * time.Minute,
 		Limits: []providers.Limit{{Calls: 2, Per: time.Hour}, {Calls: 3, Day: true, TimeZone: providers.Shanghai()}, {Calls: 1, Per: 1500 * time.Millisecond}},
-		Hold:   "credentials", HoldUntil: now.Add(time.Minute), Simulated: true, HasDefaultText: true, Retention: 48 * time.Hour, LastSeen: now,
+		Hold:   "credentials", HoldUntil: now.Add(time.Minute), Simulated: true, HasDefaultText: true, Retention: 48 * time.Hour, Account: "rong:1", LastSeen: now,
 	}
 	for _, l := range []tasks.Lane{full, plain} {
 		if err := tasks.PublishLane(t.Context(), rdb, l); err != nil {
@@ -30,7 +30,7 @@ func TestLaneOnTheWire(t *testing.T) {
 		"jiguang:news": `{"provider":"jiguang","app":"news","window":"24h","limits":[],"hold":"","simulated":false,"last_seen":"2026-11-20T12:00:00.000Z"}`,
 		"rongcloud:community": `{"provider":"rongcloud","app":"community","window":"1h30m","limits":[{"calls":2,"per":"1h"},` +
 			`{"calls":3,"per":"day","time_zone":"Asia/Shanghai"},{"calls":1,"per":"1.5s"}],"hold":"credentials","hold_until":"2026-11-20T12:01:00.000Z",` +
-			`"simulated":true,"default_text":true,"retention":"48h","last_seen":"2026-11-20T12:00:00.000Z"}`,
+			`"simulated":true,"default_text":true,"retention":"48h","account":"rong:1","last_seen":"2026-11-20T12:00:00.000Z"}`,
 	}
 	got, err := rdb.HGetAll(t.Context(), tasks.LanesKey).Result()
 	if err != nil {

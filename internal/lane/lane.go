@@ -148,6 +148,9 @@ type Pass struct {
 // was paused, and the slot may be another's by now.
 func (p *Pass) Stale() bool { return time.Since(p.asked) > startWithin }
 
+// Latest is the time by Redis's clock, or a little later: no answer of Redis's is quicker than it looks.
+func (p *Pass) Latest() time.Time { return p.Began.Add(time.Since(p.asked)) }
+
 // Closed says that a recall cannot pass within [retry.InPlace].
 type Closed struct {
 	Until  time.Time // our clock; the lane does not open before it

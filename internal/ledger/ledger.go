@@ -39,6 +39,7 @@ const (
 	fieldMaybe     = tasks.MaybeMark
 	fieldRefusals  = "rq_refusals"   // credentials and misconfigured answers so far
 	fieldRefusedAt = "rq_refused_at" // when the first of them came, Unix ms
+	fieldCode      = "rq_code"       // of the last answer
 )
 
 // Ledger writes and reads the book of record. It is safe for concurrent use.
@@ -67,6 +68,8 @@ type State struct {
 	// Refusals is how many credentials and misconfigured answers came so far, and RefusedAt when the first did.
 	Refusals  int
 	RefusedAt time.Time
+	// Code is that of the last answer, as outcomes have it; empty if there was none, or no usable one.
+	Code string
 	// Cancelled says who has cancelled the recall's batch and when; empty if nobody has.
 	Cancelled string
 }
@@ -77,7 +80,7 @@ func (l *Ledger) Look(ctx context.Context, t Task) (State, error) { return l.Loo
 // LookIn reads what is on record of a recall and whether its batch is cancelled, in one round trip. batch may be empty.
 func (l *Ledger) LookIn(ctx context.Context, t Task, batch string) (State, error) {
 	pipe := l.rdb.Pipeline()
-	marks := pipe.HMGet(ctx, t.key(), "result", fieldAttempts, fieldMaybe, fieldRefusals, fieldRefusedAt, tasks.ErrorMark)
+	marks := pipe.HMGet(ctx, t.key(), "result", fieldAttempts, fieldMaybe, fieldRefusals, fieldRefusedAt, tasks.ErrorMark, fieldCode)
 	var cancelled *redis.SliceCmd
 	if batch != "" {
 		cancelled = pipe.HMGet(ctx, tasks.BatchKey(batch), fieldCancelledAt, fieldCancelledBy)
@@ -102,6 +105,7 @@ func stateOf(v []any) (State, error) {
 		Refusals: int(number(v[3])),
 	}
 	s.Error, _ = v[5].(string)
+	s.Code, _ = v[6].(string)
 	if at := number(v[4]); at > 0 {
 		s.RefusedAt = time.UnixMilli(at)
 	}
@@ -137,7 +141,7 @@ func (l *Ledger) Save(ctx context.Context, t Task, s State) error {
 		refusedAt = s.RefusedAt.UnixMilli()
 	}
 	err := setScript.Run(ctx, l.rdb, []string{t.key()},
-		fieldAttempts, s.Attempts, fieldMaybe, maybe, fieldRefusals, s.Refusals, fieldRefusedAt, refusedAt).Err()
+		fieldAttempts, s.Attempts, fieldMaybe, maybe, fieldRefusals, s.Refusals, fieldRefusedAt, refusedAt, fieldCode, s.Code).Err()
 	if err != nil {
 		return fmt.Errorf("write the record of %s: %w", t.ID, err)
 	}
@@ -153,7 +157,7 @@ func (l *Ledger) Reopen(ctx context.Context, t Task, r tasks.Recall) error {
 			return fmt.Errorf("reopen %s: %w", t.ID, err)
 		}
 	}
-	if err := l.rdb.HDel(ctx, t.key(), "result", tasks.ErrorMark, fieldRefusals, fieldRefusedAt).Err(); err != nil {
+	if err := l.rdb.HDel(ctx, t.key(), "result", tasks.ErrorMark, fieldRefusals, fieldRefusedAt, fieldCode).Err(); err != nil {
 		return fmt.Errorf("reopen %s: %w", t.ID, err)
 	}
 	return nil

@@ -118,6 +118,12 @@ func (l *Link) note(ctx context.Context, err error) {
 	}
 }
 
+// Away reports whether an error means that Redis is away, or does not work for anybody now.
+func Away(err error) bool {
+	failed, _ := failure(err)
+	return failed
+}
+
 // failure reports whether an error means that Redis is away, or does not work for anybody, and whether other commands may work all
 // the same.
 func failure(err error) (failed, partial bool) {

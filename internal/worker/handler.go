@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/internal/metrics"
+	"github.com/recallq/recallq/internal/redisconn"
 	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/retry"
 	"github.com/recallq/recallq/tasks"
@@ -134,7 +136,7 @@ func (h *handler) guard(ctx context.Context, v *visit) (done bool, err error) {
 		v.state = ledger.State{Attempts: v.state.Attempts, Maybe: v.state.Maybe, Cancelled: v.state.Cancelled}
 	}
 	if v.state.Cancelled != "" {
-		return true, h.end(ctx, v, tasks.Cancelled, "", v.state.Cancelled)
+		return true, h.end(ctx, v, tasks.Cancelled, v.state.Code, v.state.Cancelled)
 	}
 	if !h.lane.Now().Before(v.recall.RecallBy) {
 		return true, h.expired(ctx, v)
@@ -180,7 +182,7 @@ func (h *handler) expired(ctx context.Context, v *visit) error {
 	} else if h.dequeuer.Paused(ctx) {
 		reason += "; its queue was paused"
 	}
-	return h.end(ctx, v, retry.Expired, "", reason)
+	return h.end(ctx, v, retry.Expired, v.state.Code, reason)
 }
 
 // limit is the third step: the lane's limits and holds.
@@ -214,7 +216,7 @@ func (h *handler) closed(ctx context.Context, v *visit, c *lane.Closed) error {
 	known := c.Reason == lane.ReasonLimit || c.Reason == lane.ReasonThrottled
 	left := v.recall.RecallBy.Sub(h.lane.Now())
 	if known && c.For >= left {
-		return h.end(ctx, v, retry.Expired, "", fmt.Sprintf("the lane opens in %s (%s), the recall window closes in %s",
+		return h.end(ctx, v, retry.Expired, v.state.Code, fmt.Sprintf("the lane opens in %s (%s), the recall window closes in %s",
 			c.For.Round(time.Second), c.Reason, left.Round(time.Second)))
 	}
 	h.metrics.Deferral(h.Spec.Name, h.App, c.Reason)
@@ -225,7 +227,8 @@ func (h *handler) closed(ctx context.Context, v *visit, c *lane.Closed) error {
 
 // made is what came of a call.
 type made struct {
-	called  bool // false if it was not made after all
+	called  bool  // false if it was not made after all
+	broken  error // why Redis kept it from being made
 	fault   *providers.Fault
 	receipt providers.Receipt
 	written bool // the vendor may have counted the call
@@ -241,12 +244,11 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 		started := v.state
 		started.Maybe = true
 		if err := h.ledger.Save(ctx, v.task, started); err != nil {
-			v.log.Debug().Err(err).Msg("no call without a record of it")
-			return made{}
+			return made{broken: err} // no call without a record of it
 		}
 	}
 	account := h.account.Load()
-	if pass.Stale() || pass.Fingerprint != account.Fingerprint {
+	if pass.Stale() || !pass.Latest().Before(v.recall.RecallBy) || pass.Fingerprint != account.Fingerprint {
 		h.unmark(ctx, v)
 		return made{}
 	}
@@ -284,7 +286,7 @@ func (h *handler) cancelled(ctx context.Context, v *visit) bool {
 
 // pickedUp notes how long a recall waited for its first call.
 func (h *handler) pickedUp(v *visit) {
-	first := v.state.Attempts == 0 && v.state.Refusals == 0 && !v.called
+	first := !v.state.Called() && !v.called
 	v.called = true
 	if first && !v.recall.EnqueuedAt.IsZero() {
 		h.metrics.Pickup(h.Spec.Name, h.App, h.lane.Now().Sub(v.recall.EnqueuedAt))
@@ -306,6 +308,11 @@ func (h *handler) decide(v *visit, pass *lane.Pass, m made) retry.Decision {
 	if !m.called {
 		return retry.Decision{Action: retry.Again}
 	}
+	return retry.Decide(h.ask(v, pass, m))
+}
+
+// ask is what the policy is asked.
+func (h *handler) ask(v *visit, pass *lane.Pass, m made) retry.Call {
 	c := retry.Call{
 		Fault:    m.fault,
 		Attempts: v.state.Attempts,
@@ -323,7 +330,7 @@ func (h *handler) decide(v *visit, pass *lane.Pass, m made) retry.Decision {
 	if v.state.Refusals > 0 {
 		c.OthersSucceed = pass.SucceededAt.After(v.state.RefusedAt)
 	}
-	return retry.Decide(c)
+	return c
 }
 
 // record is the sixth step: outcome, lane and log. It reports whether the recall is called again in place.
@@ -336,18 +343,33 @@ func (h *handler) record(ctx context.Context, v *visit, pass *lane.Pass, m made,
 		}
 	}
 	if d.Action == retry.Finish {
-		if d.Attempt {
-			v.state.Attempts++
-		}
-		err = h.end(ctx, v, d.Outcome, code(m), d.Reason)
+		err = h.finish(ctx, v, m, d) // before the lane is told, which may fail
 		h.settle(ctx, v, pass, settlement)
 		return false, err
 	}
-	h.settle(ctx, v, pass, settlement)
+	change := h.settle(ctx, v, pass, settlement)
+	if m.broken != nil {
+		return false, h.broken(v, m.broken)
+	}
+	if change.Spared { // this recall alone is refused, which only the lane could tell
+		c := h.ask(v, pass, m)
+		c.OthersSucceed = true
+		if d = retry.Decide(c); d.Action == retry.Finish {
+			return false, h.finish(ctx, v, m, d)
+		}
+	}
 	if m.called {
 		h.remember(ctx, v, pass, m, d)
 	}
 	return h.next(ctx, v, m, d)
+}
+
+// finish ends a recall with what came of its call.
+func (h *handler) finish(ctx context.Context, v *visit, m made, d retry.Decision) error {
+	if d.Attempt {
+		v.state.Attempts++
+	}
+	return h.end(ctx, v, d.Outcome, code(m), d.Reason)
 }
 
 // next waits in place for the next call, or hands the recall back to its queue.
@@ -402,7 +424,7 @@ func (h *handler) remember(ctx context.Context, v *visit, pass *lane.Pass, m mad
 		s.Attempts++
 	}
 	if m.fault != nil {
-		s.Maybe = s.Maybe || m.fault.MaybeDone
+		s.Maybe, s.Code = s.Maybe || m.fault.MaybeDone, m.fault.Code
 		// A probe's refusal says that the lane is broken, not the recall.
 		refused := lane.ClassOf(m.fault) == lane.Refused && d.Action != retry.Again && !pass.Probe
 		if refused && s.Refusals == 0 {
@@ -444,11 +466,16 @@ func (h *handler) end(ctx context.Context, v *visit, outcome, code, reason strin
 func (h *handler) write(ctx context.Context, v *visit, e ledger.Entry) error {
 	ctx = context.WithoutCancel(ctx)
 	h.unwritten.Add(1)
-	for {
+	for said := false; ; {
 		err := h.ledger.Record(ctx, v.task, e)
 		if err == nil {
 			h.unwritten.Add(-1)
 			return nil
+		}
+		// That Redis is away is said once for all. Anything else has to do with this recall alone.
+		if !said && !redisconn.Away(err) {
+			said = true
+			v.log.Error().Err(err).Str("outcome", e.Outcome.Outcome).Msg("the outcome cannot be written; it is tried until it can")
 		}
 		select {
 		case <-h.leave:
@@ -471,23 +498,39 @@ func (h *handler) tell(v *visit, e ledger.Entry) {
 }
 
 // settle tells the lane, and once for each change the log.
-func (h *handler) settle(ctx context.Context, v *visit, pass *lane.Pass, s lane.Settlement) {
+func (h *handler) settle(ctx context.Context, v *visit, pass *lane.Pass, s lane.Settlement) lane.Change {
 	ctx = context.WithoutCancel(ctx)
 	change, err := h.lane.Settle(ctx, pass, s)
 	if err != nil {
 		// The call stays counted until its lease ends: never too few.
 		v.log.Debug().Err(err).Msg("the lane was not told of a call's end")
-		return
+		return change
 	}
 	h.changed(ctx, change)
 	if s.Class != lane.Throttled || !s.Lane.WholeAccount {
-		return
+		return change
 	}
-	for _, sibling := range h.siblings {
+	for name, sibling := range h.family(ctx) {
 		if err := sibling.Throttle(ctx, s.Lane); err != nil {
-			v.log.Warn().Err(err).Str("lane", sibling.Name()).Msg("a lane of the same account was not throttled")
+			v.log.Warn().Err(err).Str("lane", name).Msg("a lane of the same account was not throttled")
 		}
 	}
+	return change
+}
+
+// family are the other lanes of the same account, those that other processes serve included.
+func (h *handler) family(ctx context.Context) map[string]*lane.Lane {
+	if h.Account == "" {
+		return nil
+	}
+	all := maps.Clone(h.siblings)
+	published, _ := tasks.Lanes(ctx, h.redis) // what cannot be read is not known to be of the account
+	for _, l := range published {
+		if l.Account == h.Account && l.Name() != h.lane.Name() && all[l.Name()] == nil {
+			all[l.Name()] = lane.New(h.redis, lane.Options{Provider: l.Provider, App: l.App, Limits: l.Limits, Instance: h.instance})
+		}
+	}
+	return all
 }
 
 // changed tells that the lane has closed or opened, once for each time.

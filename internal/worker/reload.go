@@ -48,6 +48,8 @@ func (w *Worker) station(provider, app string) *station {
 
 // replace puts a lane's new account in force, if it is one.
 func (s *station) replace(next Lane) bool {
+	s.replacing.Lock()
+	defer s.replacing.Unlock()
 	old := s.account.Load()
 	same := old.Fingerprint == next.Fingerprint && old.Window == next.Window && old.DefaultText == next.DefaultText &&
 		slices.EqualFunc(old.Limits, next.Limits, sameLimit)

@@ -44,7 +44,7 @@ func (w *Worker) sweepUnserved(ctx context.Context) {
 	if len(w.unserved) == 0 {
 		return
 	}
-	cancelled, err := w.ledger.Cancelled(ctx, time.Now())
+	cancelled, err := w.ledger.Cancelled(ctx, w.clock(ctx))
 	if err != nil {
 		w.opt.Log.Debug().Err(err).Msg("nobody looked for recalls of cancelled batches")
 	}

@@ -97,8 +97,9 @@ type Worker struct {
 type station struct {
 	Lane      // as it was at the start; what a reload may change is in account
 	account   atomic.Pointer[Lane]
+	replacing sync.Mutex // held while the account and what goes with it are replaced
 	lane      *lane.Lane
-	siblings  []*lane.Lane
+	siblings  map[string]*lane.Lane // this process's other lanes of the same account, by name
 	ledger    *ledger.Ledger
 	inspector *asynq.Inspector
 	metrics   *metrics.Metrics
@@ -108,6 +109,7 @@ type station struct {
 	unwritten *atomic.Int64
 	servers   []*server
 	redis     redis.UniversalClient
+	instance  string
 	retention time.Duration
 	hold      atomic.Pointer[lane.Hold] // as last read
 	changes   chan struct{}             // holds a token when the lane is to be measured at once
@@ -139,7 +141,7 @@ func New(opt Options) *Worker {
 	for _, s := range w.stations {
 		for _, other := range w.stations {
 			if s != other && s.Account != "" && s.Account == other.Account {
-				s.siblings = append(s.siblings, other.lane)
+				s.siblings[other.lane.Name()] = other.lane
 			}
 		}
 	}
@@ -167,12 +169,14 @@ func (w *Worker) bareStation(l Lane) *station {
 		inspector: asynq.NewInspectorFromRedisClient(w.opt.Redis),
 		metrics:   w.opt.Metrics,
 		redis:     w.opt.Redis,
+		instance:  w.opt.Instance,
 		retention: w.opt.Retention,
 		log:       w.opt.Log.With().Str("provider", l.Spec.Name).Str("app", l.App).Logger(),
 		stop:      w.stop,
 		leave:     w.leave,
 		unwritten: &w.unwritten,
 		changes:   make(chan struct{}, 1),
+		siblings:  map[string]*lane.Lane{},
 	}
 	s.account.Store(&l)
 	s.hold.Store(&lane.Hold{})
@@ -307,10 +311,18 @@ func (w *Worker) housekeeping() {
 		case <-publish.C:
 			bounded(w.republish)
 			w.refresh()
-		case now := <-trim.C:
-			bounded(func(ctx context.Context) { w.tidy(ctx, now) })
+		case <-trim.C:
+			bounded(func(ctx context.Context) { w.tidy(ctx, w.clock(ctx)) })
 		}
 	}
+}
+
+// clock is Redis's clock, which all that is kept in Redis goes by; ours if it does not tell.
+func (w *Worker) clock(ctx context.Context) time.Time {
+	if now, err := w.opt.Redis.Time(ctx).Result(); err == nil {
+		return now
+	}
+	return time.Now()
 }
 
 func (w *Worker) republish(ctx context.Context) {
@@ -351,7 +363,7 @@ func (w *Worker) sweeping(every time.Duration, sweep func(context.Context)) {
 
 // sweep ends what is too late or cancelled, also behind closed lanes.
 func (w *Worker) sweep(ctx context.Context) {
-	cancelled, err := w.ledger.Cancelled(ctx, time.Now())
+	cancelled, err := w.ledger.Cancelled(ctx, w.clock(ctx))
 	if err != nil {
 		w.opt.Log.Debug().Err(err).Msg("nobody looked for recalls of cancelled batches")
 	}
@@ -396,7 +408,7 @@ func (s *station) publish(ctx context.Context) error {
 	return tasks.PublishLane(ctx, s.redis, tasks.Lane{
 		Provider: s.Spec.Name, App: s.App, Window: account.Window, Limits: account.Limits,
 		Hold: hold.Reason, HoldUntil: hold.Until, Simulated: account.Simulated, HasDefaultText: account.DefaultText != "",
-		Retention: s.retention, LastSeen: s.lane.Now(),
+		Retention: s.retention, Account: s.Account, LastSeen: s.lane.Now(),
 	})
 }
 
