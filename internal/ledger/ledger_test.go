@@ -579,6 +579,30 @@ func TestEveryFailureIsKept(t *testing.T) {
 	}
 }
 
+// Outcomes are kept for a day. Redis removes old entries by the hundred, so that some stay a little longer, and none goes too early.
+func TestOutcomesAreKeptForADay(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		now := time.Now()
+		add := func(n int, age time.Duration) {
+			for i := range n {
+				id := fmt.Sprintf("%d-%d", now.Add(-age).UnixMilli(), i)
+				if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: OutcomesKey, ID: id, Values: []any{"id", i}}).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		add(250, 24*time.Hour+time.Minute)
+		add(20, 24*time.Hour-time.Minute)
+		if err := New(rdb).Trim(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+		if n := rdb.XLen(t.Context(), OutcomesKey).Val(); n < 20 || n > 120 {
+			t.Errorf("%d entries are left, want the 20 of today and less than a hundred", n)
+		}
+	})
+}
+
 // Counting costs at most 2 bytes a recall in Redis, for few and for many.
 func TestMemoryOfCounting(t *testing.T) {
 	t.Parallel()

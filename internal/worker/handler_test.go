@@ -3,6 +3,8 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -282,6 +284,39 @@ func TestAProbesRefusalDoesNotCount(t *testing.T) {
 		if s, err := h.ledger.Look(t.Context(), v.task); err != nil || s.Refusals != want || s.Code != "70003" {
 			t.Errorf("probe %v: %+v, %v", probe, s, err)
 		}
+	}
+}
+
+// What is kept no longer goes: outcomes after a day, archived tasks after a week, names of batches that are gone.
+func TestAWorkerKeepsHouse(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.Jiguang, nil)
+	w := New(Options{Redis: b.rdb, Lanes: []Lane{b.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(b)})
+	now := time.Now()
+	old := now.Add(-8 * 24 * time.Hour)
+	_, err := b.rdb.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		for _, queue := range []string{"jiguang:app", "jiguang:app:bulk"} {
+			pipe.ZAdd(t.Context(), "asynq:{"+queue+"}:archived", redis.Z{Score: float64(old.Unix()), Member: "old"}, redis.Z{Score: float64(now.Unix()), Member: "new"})
+		}
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: ledger.OutcomesKey, ID: strconv.FormatInt(old.UnixMilli(), 10), Values: []any{"id", "old"}})
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: ledger.OutcomesKey, ID: strconv.FormatInt(now.UnixMilli(), 10), Values: []any{"id", "new"}})
+		pipe.ZAdd(t.Context(), tasks.BatchesKey, redis.Z{Score: float64(old.UnixMilli()), Member: "gone"})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tidy(t.Context(), now)
+	for _, queue := range []string{"jiguang:app", "jiguang:app:bulk"} {
+		if left := b.rdb.ZRange(t.Context(), "asynq:{"+queue+"}:archived", 0, -1).Val(); !slices.Equal(left, []string{"new"}) {
+			t.Errorf("%s: %v is archived", queue, left)
+		}
+	}
+	if n := b.rdb.XLen(t.Context(), ledger.OutcomesKey).Val(); n != 1 {
+		t.Errorf("%d outcomes", n)
+	}
+	if n := b.rdb.ZCard(t.Context(), tasks.BatchesKey).Val(); n != 0 {
+		t.Errorf("%d names of batches", n)
 	}
 }
 
