@@ -209,6 +209,100 @@ func TestNothingRunsBeforeMain(t *testing.T) {
 	}
 }
 
+// drawn is the picture of what imports what, without the arrows that others lead to as well.
+func drawn(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	room := func(pkg string) string {
+		for _, vendor := range vendors {
+			if pkg == "providers/"+vendor {
+				return "providers/VENDOR"
+			}
+		}
+		return pkg
+	}
+	graph := map[string]map[string]bool{}
+	for _, s := range sources(t) {
+		for _, name := range s.imports {
+			if pkg, ours := strings.CutPrefix(name, module); ours && !s.test && !strings.HasSuffix(s.pkg, "test") {
+				from := room(s.pkg)
+				if graph[from] == nil {
+					graph[from] = map[string]bool{}
+				}
+				graph[from][room(pkg)] = true
+			}
+		}
+	}
+	var leads func(from, to string) bool
+	leads = func(from, to string) bool {
+		for next := range graph[from] {
+			if next == to || leads(next, to) {
+				return true
+			}
+		}
+		return false
+	}
+	reduced := map[string]map[string]bool{}
+	for from, all := range graph {
+		reduced[from] = map[string]bool{}
+		for to := range all {
+			around := false
+			for next := range all {
+				around = around || next != to && leads(next, to)
+			}
+			if !around {
+				reduced[from][to] = true
+			}
+		}
+	}
+	return reduced
+}
+
+var (
+	arrow = regexp.MustCompile(`(?m)^    (\w+)(?:\[([^\]]+)\])? --> (\w+)(?:\[([^\]]+)\])?$`)
+	// elsewhere are rooms that the picture leaves out: tests' own.
+	elsewhere = []string{"internal/e2e", "internal/redistest"}
+)
+
+func TestTheArchitectureIsDrawnAsItIs(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := map[string]string{}
+	found := map[string]map[string]bool{}
+	for _, m := range arrow.FindAllStringSubmatch(string(text), -1) {
+		for i := 1; i < 4; i += 2 {
+			if m[i+1] != "" {
+				labels[m[i]] = m[i+1]
+			}
+		}
+		from, to := labels[m[1]], labels[m[3]]
+		if found[from] == nil {
+			found[from] = map[string]bool{}
+		}
+		found[from][to] = true
+	}
+	want := drawn(t)
+	for _, room := range elsewhere {
+		delete(want, room)
+	}
+	for from, all := range want {
+		for to := range all {
+			if !found[from][to] {
+				t.Errorf("docs/ARCHITECTURE.md lacks the arrow from %s to %s", from, to)
+			}
+		}
+	}
+	for from, all := range found {
+		for to := range all {
+			if !want[from][to] {
+				t.Errorf("docs/ARCHITECTURE.md has an arrow from %s to %s, and there is none, or others lead there", from, to)
+			}
+		}
+	}
+}
+
 var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 
 func TestLinksInTheDocsLeadSomewhere(t *testing.T) {
