@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 
 	"github.com/recallq/recallq/internal/config"
 	"github.com/recallq/recallq/internal/redisconn"
@@ -16,8 +20,11 @@ import (
 // allLanes is what --call means without a value.
 const allLanes = "all"
 
-// check prints what the configuration comes to and whether Redis, and on request each account, can be used.
-func check(cfg *config.Config, call string, stdout io.Writer) error {
+// check prints what the configuration comes to and whether Redis, and on request each account, can be used. A signal ends it.
+func check(cfg *config.Config, call string, log zerolog.Logger, signals <-chan os.Signal, stdout io.Writer) error {
+	redis.SetLogger(redisLog{log})
+	ctx, cancel := untilSignal(signals)
+	defer cancel()
 	fmt.Fprintf(stdout, "configuration %s is good\n", cfg.Path)
 	fmt.Fprintf(stdout, "page      %s, %s\n", cfg.Listen, cfg.UI)
 	for _, app := range cfg.Apps {
@@ -32,52 +39,98 @@ func check(cfg *config.Config, call string, stdout io.Writer) error {
 		fmt.Fprintf(stdout, "warning   %s: window (%s) is longer than the vendor's own (%s): what is older than that the vendor refuses\n",
 			app.Lane(), app.Window, spec.Window)
 	}
-	err := ping(cfg)
-	if err != nil {
-		fmt.Fprintf(stdout, "redis     %s: %v\n", redisconn.Describe(cfg.Redis), err)
-		err = errors.New("redis does not answer")
-	} else {
-		fmt.Fprintf(stdout, "redis     %s answers\n", redisconn.Describe(cfg.Redis))
+	err := checkRedis(ctx, cfg.Redis, stdout)
+	if call != "" && ctx.Err() == nil {
+		err = errors.Join(err, callEach(ctx, cfg, call, stdout))
 	}
-	if call == "" {
-		return err
+	if ctx.Err() != nil {
+		return errInterrupted
 	}
-	return errors.Join(err, callEach(cfg, call, stdout))
+	return err
 }
 
-func ping(cfg *config.Config) error {
-	rdb, err := redisconn.New(cfg.Redis)
+// untilSignal returns a context that ends with the first signal.
+func untilSignal(signals <-chan os.Signal) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// checkRedis asks what a worker asks before it starts.
+func checkRedis(ctx context.Context, o redisconn.Options, stdout io.Writer) error {
+	where := redisconn.Describe(o)
+	report, err := askRedis(ctx, o)
 	if err != nil {
-		return err
+		fmt.Fprintf(stdout, "redis     %s: %s\n", where, strings.ReplaceAll(err.Error(), "\n", "; "))
+		return errors.New("redis cannot be used")
+	}
+	fmt.Fprintf(stdout, "redis     %s answers\n", where)
+	for _, w := range report.Warnings {
+		fmt.Fprintf(stdout, "warning   %s\n", w)
+	}
+	return nil
+}
+
+func askRedis(ctx context.Context, o redisconn.Options) (redisconn.Report, error) {
+	rdb, err := redisconn.New(o)
+	if err != nil {
+		return redisconn.Report{}, err
 	}
 	defer rdb.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
-	defer cancel()
-	return rdb.Ping(ctx).Err()
+	report, err := inspect(ctx, rdb)
+	if err == nil && o.RequireDurable {
+		err = report.Durable()
+	}
+	return report, err
 }
 
-// callEach makes one harmless call for each app that was asked for, and says whether its credentials work.
-func callEach(cfg *config.Config, which string, stdout io.Writer) error {
-	var broken []string
-	found := false
+// callEach makes one harmless call for each app that was asked for, side by side, and says whether its credentials work.
+func callEach(ctx context.Context, cfg *config.Config, which string, stdout io.Writer) error {
+	type verdict struct {
+		says string
+		ok   bool
+	}
+	type calling struct {
+		lane string
+		came chan verdict
+	}
+	var calls []calling
 	for _, app := range cfg.Apps {
 		named := which == app.Lane()
-		found = found || named
 		if which != allLanes && !named {
 			continue
 		}
+		c := calling{app.Lane(), make(chan verdict, 1)}
+		calls = append(calls, c)
 		if app.Provider == providers.RongCloud && !named {
-			fmt.Fprintf(stdout, "call      %s: not called, its calls are few; --call=%s does\n", app.Lane(), app.Lane())
+			c.came <- verdict{fmt.Sprintf("not called, its calls are few; --call=%s does", app.Lane()), true}
 			continue
 		}
-		says, ok := harmless(app)
-		fmt.Fprintf(stdout, "call      %s: %s\n", app.Lane(), says)
-		if !ok {
-			broken = append(broken, app.Lane())
-		}
+		go func() {
+			says, ok := harmless(ctx, app)
+			c.came <- verdict{says, ok}
+		}()
 	}
-	if which != allLanes && !found {
+	if len(calls) == 0 {
 		return usageError{fmt.Errorf("--call=%s: there is no such lane; write provider:app", which)}
+	}
+	var broken []string
+	for _, c := range calls {
+		select {
+		case v := <-c.came:
+			fmt.Fprintf(stdout, "call      %s: %s\n", c.lane, v.says)
+			if !v.ok {
+				broken = append(broken, c.lane)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if len(broken) > 0 {
 		return fmt.Errorf("the call did not work for %s", strings.Join(broken, ", "))
@@ -85,28 +138,37 @@ func callEach(cfg *config.Config, which string, stdout io.Writer) error {
 	return nil
 }
 
-// harmless asks the vendor to recall a message that cannot exist. Every answer about the message says that the account works.
-func harmless(app config.App) (says string, ok bool) {
+// harmless asks the vendor to recall a message that cannot exist. Every answer of the vendor's about the message says that the account
+// works. One without a code of the vendor's may be anybody's: a proxy, or a page that says everything is fine.
+func harmless(ctx context.Context, app config.App) (says string, ok bool) {
 	p, err := registry.Build(app)
 	if err != nil {
 		return err.Error(), false
 	}
 	defer p.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), app.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, app.Timeout)
 	defer cancel()
-	_, err = p.Recall(ctx, noSuchMessage(app.Provider))
+	receipt, err := p.Recall(ctx, noSuchMessage(app.Provider))
 	f := providers.AsFault(err)
 	if f == nil {
+		if receipt == (providers.Receipt{}) && !app.Simulated { // EngageLab alone has no code for a success
+			return "something accepts an id that cannot exist, and does not name its call; this is probably not the vendor's API, check base_url and any proxy", false
+		}
 		return "the credentials work (the vendor even accepted an id that cannot exist)", true
 	}
-	switch f.Kind {
-	case providers.Credentials:
-		return "the vendor refuses the credentials: " + f.Error(), false
-	case providers.Misconfigured:
-		return "this is not the vendor's API, check base_url: " + f.Error(), false
-	case providers.Unavailable:
+	own := f.Code != "" && !strings.HasPrefix(f.Code, "HTTP ")
+	switch {
+	case f.Kind == providers.Unavailable:
 		return "the vendor cannot be reached or does not answer: " + f.Error(), false
-	case providers.Throttled:
+	case f.Kind == providers.Misconfigured:
+		return "this is not the vendor's API, check base_url: " + f.Error(), false
+	case f.Kind == providers.Credentials && own:
+		return "the vendor refuses the credentials: " + f.Error(), false
+	case f.Kind == providers.Credentials:
+		return "the call is refused, by the vendor or by something on the way to it: " + f.Error(), false
+	case !own:
+		return "this is not the vendor's answer, check base_url and any proxy: " + f.Error(), false
+	case f.Kind == providers.Throttled:
 		return "the account is throttled, so its credentials were probably accepted: " + f.Error(), true
 	}
 	return "the credentials work (" + f.Error() + ", as it should be for an id that cannot exist)", true

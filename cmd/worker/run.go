@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -128,18 +127,17 @@ func start(o options, lookup env, signals <-chan os.Signal, stdout, stderr io.Wr
 	if err != nil {
 		return usageError{err}
 	}
-	cfg, err := config.Load(o.config, lookup)
-	if err != nil {
+	current := &settings{lookup: lookup, listen: o.listen}
+	if err := current.load(o.config); err != nil {
 		return err
 	}
-	cfg.Listen = cmp.Or(o.listen, cfg.Listen)
-	if err := config.CheckListen(cfg.Listen, cfg.UI); err != nil {
+	if err := config.CheckListen(current.cfg.Listen, current.cfg.UI); err != nil {
 		return usageError{fmt.Errorf("--listen: %w", err)}
 	}
 	if o.check {
-		return check(cfg, o.call, stdout)
+		return check(current.cfg, o.call, log, signals, stdout)
 	}
-	return serve(cfg, lookup, log, signals)
+	return serve(current, log, signals)
 }
 
 func (o options) validate() error {
@@ -155,7 +153,8 @@ func (o options) validate() error {
 }
 
 // serve runs the worker and its page until a signal comes.
-func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os.Signal) error {
+func serve(current *settings, log zerolog.Logger, signals <-chan os.Signal) error {
+	cfg := current.cfg
 	rdb, err := redisconn.New(cfg.Redis)
 	if err != nil {
 		return usageError{err}
@@ -171,7 +170,6 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 	link := redisconn.NewLink(tellChange(log, m, back))
 	link.Watch(rdb)
 	link.Watch(queue)
-	current := &settings{cfg: cfg}
 	w, err := newWorker(rdb, queue, current, m, link.Down, log)
 	if err != nil {
 		return usageError{err}
@@ -182,10 +180,12 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 		return err
 	}
 	defer page.close()
+	current.setLogin = page.handler.SetLogin
+	reload := func() { current.reload(w, log) }
 	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
 	warnOfWindows(cfg, log)
 
-	started, err := startWhenRedisAnswers(w, rdb, link, cfg.Redis.RequireDurable, log, signals)
+	started, err := startWhenRedisAnswers(w, rdb, link, cfg.Redis.RequireDurable, log, signals, reload)
 	if err != nil || !started {
 		return err
 	}
@@ -194,7 +194,7 @@ func serve(cfg *config.Config, lookup env, log zerolog.Logger, signals <-chan os
 		select {
 		case s := <-signals:
 			if running = s == syscall.SIGHUP; running {
-				current.reload(w, lookup, log)
+				reload()
 				continue
 			}
 			log.Info().Str("signal", s.String()).Msg("worker stops: no more work is taken")
@@ -308,10 +308,10 @@ func stop(quit func() bool, log zerolog.Logger, signals <-chan os.Signal) error 
 }
 
 // startWhenRedisAnswers starts the worker, once Redis can be reached and is one that recalls can be given to. It is false if a
-// signal came first.
-func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, link *redisconn.Link, durable bool, log zerolog.Logger, signals <-chan os.Signal) (bool, error) {
+// signal came first; SIGHUP calls reload.
+func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, link *redisconn.Link, durable bool, log zerolog.Logger, signals <-chan os.Signal, reload func()) (bool, error) {
 	for said := ""; ; {
-		report, err := inspect(rdb)
+		report, err := inspect(context.Background(), rdb)
 		if err == nil {
 			if durable && report.Durable() != nil {
 				return false, report.Durable()
@@ -333,13 +333,14 @@ func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, link *re
 			if s != syscall.SIGHUP {
 				return false, nil
 			}
+			reload()
 		case <-time.After(redisRetry):
 		}
 	}
 }
 
-func inspect(rdb redis.UniversalClient) (redisconn.Report, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+func inspect(ctx context.Context, rdb redis.UniversalClient) (redisconn.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	return redisconn.Inspect(ctx, rdb)
 }
@@ -405,6 +406,7 @@ func instance() string {
 
 // page is the HTTP server beside the worker.
 type page struct {
+	handler  *ops.Server
 	listener net.Listener
 	server   *http.Server
 	failed   chan error
@@ -418,7 +420,7 @@ func pageOf(cfg *config.Config) ops.UI {
 
 // servePage listens and serves. Listening comes before all else, so that a taken port is told at once.
 func servePage(cfg *config.Config, rdb redis.UniversalClient, w *worker.Worker, m *metrics.Metrics, log zerolog.Logger) (*page, error) {
-	handler, err := ops.New(ops.Options{Redis: rdb, UI: pageOf(cfg), Ready: w.Ready, Metrics: m.Handler(), Log: log})
+	handler, err := ops.New(ops.Options{Redis: rdb, UI: pageOf(cfg), Ready: w.Ready, Simulated: w.Simulated, Metrics: m.Handler(), Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -427,6 +429,7 @@ func servePage(cfg *config.Config, rdb redis.UniversalClient, w *worker.Worker, 
 		return nil, fmt.Errorf("the page cannot listen on %s: %w; choose another with --listen", cfg.Listen, err)
 	}
 	p := &page{
+		handler:  handler,
 		listener: l,
 		failed:   make(chan error, 1),
 		server: &http.Server{
