@@ -209,6 +209,10 @@ func play(rdb redis.UniversalClient, sim *simulator.Simulator, stdout io.Writer,
 
 func enqueueSamples(ctx context.Context, rdb redis.UniversalClient, sim *simulator.Simulator, list []*sample) (map[string]*sample, error) {
 	producer := tasks.NewProducer(rdb)
+	cancelled, err := cancelledBatch(ctx, rdb, producer)
+	if err != nil {
+		return nil, err
+	}
 	byID := map[string]*sample{}
 	for _, s := range list {
 		if s.message.ID != "" {
@@ -221,13 +225,27 @@ func enqueueSamples(ctx context.Context, rdb redis.UniversalClient, sim *simulat
 				return nil, fmt.Errorf("sample %s, %s: %w", s.recall.Provider, s.story, err)
 			}
 		}
-		res, err := producer.Enqueue(ctx, s.recall)
+		enqueue := producer.Enqueue
+		if s.cancel {
+			enqueue = cancelled.Enqueue
+		}
+		res, err := enqueue(ctx, s.recall)
 		if err != nil {
 			return nil, fmt.Errorf("sample %s, %s: %w", s.recall.Provider, s.story, err)
 		}
 		byID[res.ID] = s
 	}
-	return byID, nil
+	return byID, cancelled.Close(ctx)
+}
+
+// cancelledBatch opens a batch for the samples that are to be cancelled, and cancels it: by hand nobody is quicker than a worker.
+func cancelledBatch(ctx context.Context, rdb redis.UniversalClient, producer *tasks.Producer) (*tasks.Batch, error) {
+	const name, who = "demo-cancelled", "demo"
+	batch, err := producer.OpenBatch(ctx, tasks.BatchOptions{Name: name, By: who, Reason: "to show what a cancelled recall looks like"})
+	if err != nil {
+		return nil, err
+	}
+	return batch, ledger.New(rdb).Cancel(ctx, name, who, time.Now())
 }
 
 // show prints the samples and a table of outcomes, and returns how many ended otherwise than they should.
@@ -255,7 +273,7 @@ func show(list []*sample, sim *simulator.Simulator, stdout io.Writer) (wrong int
 
 // summary prints how many recalls of each provider ended how, and how many needed more than one call.
 func summary(list []*sample, stdout io.Writer) {
-	outcomes := []string{tasks.Recalled, tasks.AlreadyRecalled, tasks.Expired, tasks.NotFound, tasks.Rejected}
+	outcomes := []string{tasks.Recalled, tasks.AlreadyRecalled, tasks.Expired, tasks.NotFound, tasks.Rejected, tasks.Cancelled}
 	var text bytes.Buffer
 	tw := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(tw, "\t%s\tretried\t\n", strings.Join(outcomes, "\t"))
@@ -280,5 +298,5 @@ func summary(list []*sample, stdout io.Writer) {
 	_ = tw.Flush()
 	_, _ = stdout.Write(text.Bytes())
 	fmt.Fprintln(stdout, "\nA 0 is an outcome that the vendor documents no answer for. "+
-		"The guard's own expired, when the window closes first, all five have.")
+		"Ours all five have: expired when the window closes first, and cancelled.")
 }

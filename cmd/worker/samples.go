@@ -18,6 +18,7 @@ type sample struct {
 	recall  tasks.Recall
 	message simulator.Message // known to the vendor; without an id it is not
 	fault   simulator.Fault   // what calls for it run into
+	cancel  bool              // somebody cancels its batch before it is called
 	ended   ended
 }
 
@@ -79,6 +80,7 @@ func (b *builder) common() {
 	}
 	s := b.add(fmt.Sprintf("down until the window closes in %s", closingSoon), tasks.Expired, b.now.Add(closingSoon-b.spec.Window))
 	s.runsInto(untilGone, simulator.Behaviour{Status: 503})
+	b.add("is not asked: the batch was cancelled", tasks.Cancelled, b.now.Add(-10*time.Minute)).cancel = true
 }
 
 // add adds a recall of a message that the vendor knows.
