@@ -9,3 +9,6 @@ func (in *Inbox) TakeOver(deadAfter, every time.Duration) {
 
 // Forget changes how long consumers without entries are kept.
 func (in *Inbox) Forget(after time.Duration) { in.forgetAfter = after }
+
+// ProducersWords turns a reason into a producer's words.
+func ProducersWords(reason string) string { return producersWords(reason) }

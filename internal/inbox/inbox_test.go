@@ -2,6 +2,9 @@ package inbox_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,16 +71,21 @@ func TestRefusals(t *testing.T) {
 		{[]any{"row", `{"provider":"jiguang","message_id":"` + long + `"}`}, "row ", nil},
 		{
 			[]any{"row", `{"provider":"jiguang","message_id":"1","sent_at":"2026-11-20 01:55:10"}`},
-			`sent_at "2026-11-20 01:55:10" has no time zone`, map[string]string{"provider": "jiguang", "message_id": "1"},
+			`sent_at "2026-11-20 01:55:10" has no time zone; add one like +08:00 or Z`, map[string]string{"provider": "jiguang", "message_id": "1"},
 		},
 		{
 			[]any{"row", `{"provider":"jiguang","app":"news","message_id":"1","ref":"r","colour":"red"}`},
 			`colour "red" is no field of a recall`, map[string]string{"provider": "jiguang", "app": "news", "message_id": "1", "ref": "r"},
 		},
+		{
+			[]any{"row", fmt.Sprintf(`{"provider":"rongcloud","message_id":"0000-0000-0000-0001","from":"f","sent_at":%d}`, sent.Unix())},
+			"app is missing, and no worker has ever published a lane of rongcloud; check the name, or have a worker started for it",
+			map[string]string{"provider": "rongcloud", "message_id": "0000-0000-0000-0001", "sent_at": ledger.FormatTime(sent)},
+		},
 		{[]any{"row", `{"provider":"apns","message_id":"1"}`}, `provider "apns" is no provider`, map[string]string{"provider": "apns", "message_id": "1"}},
 		{
 			[]any{"row", fmt.Sprintf(`{"provider":"jiguang","app":"sport","message_id":"1","sent_at":%d}`, sent.Unix()), "batch", "b"},
-			`app "sport" is served by no worker`,
+			`app "sport" is served by no worker: none has ever published jiguang:sport (known are news); check the name, or have a worker started for it`,
 			map[string]string{"provider": "jiguang", "app": "sport", "message_id": "1", "batch": "b", "sent_at": ledger.FormatTime(sent)},
 		},
 		{
@@ -126,7 +134,7 @@ func TestRefusals(t *testing.T) {
 		for i, c := range cases {
 			got := refused[want[i]]
 			text, _ := got["error"].(string)
-			if !strings.HasPrefix(text, c.error) || len(text) > 200 {
+			if !strings.HasPrefix(text, c.error) || len(text) > 200 || strings.Contains(text, "--") {
 				t.Errorf("%.60s: error %q", c.entry, text)
 			}
 			finished, err := time.Parse(time.RFC3339, fmt.Sprint(got["finished_at"]))
@@ -156,6 +164,29 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%d lines for %d refusals", n, len(cases))
 		}
 	})
+}
+
+// Whatever package tasks comes to advise: who sends entries has no command line.
+func TestRefusalsNameNoFlags(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../tasks/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, literal := range regexp.MustCompile(`"[^"\n]*(--[a-z]|unserved lanes)[^"\n]*"`).FindAllString(string(text), -1) {
+			if said := inbox.ProducersWords(literal); strings.Contains(said, "--") || strings.Contains(said, "unserved") {
+				t.Errorf("%s: a producer is told %s", filepath.Base(file), said)
+			}
+		}
+	}
 }
 
 // An entry goes on as it was meant after each form of crash, and starts no second call.

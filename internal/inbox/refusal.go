@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -30,6 +31,16 @@ func asRefusal(err error) *tasks.FieldError {
 func tooLate(r tasks.Recall, res tasks.Result) *tasks.FieldError {
 	return refuse("sent_at", ledger.FormatTime(r.SentAt), fmt.Sprintf("is too long ago: %s:%s closed its window at %s",
 		r.Provider, res.App, ledger.FormatTime(res.RecallBy)))
+}
+
+// producersWords turns what package tasks advises somebody at a command line into what a program can do.
+func producersWords(reason string) string {
+	return strings.NewReplacer(
+		", or map it with --columns", "",
+		", or say --time-zone", "",
+		"start one, or allow unserved lanes", "check the name, or have a worker started for it",
+		"start one, or give the app and allow unserved lanes", "check the name, or have a worker started for it",
+	).Replace(reason)
 }
 
 // report writes refusals to the stream of outcomes.
@@ -59,10 +70,12 @@ func (it *item) refusal(now time.Time) []any {
 	if !it.recall.SentAt.IsZero() {
 		sentAt = ledger.FormatTime(it.recall.SentAt)
 	}
+	refused := *it.refused
+	refused.Reason = producersWords(refused.Reason)
 	return []any{
 		"id", it.id, "provider", it.shown("provider", maxShown), "app", it.shown("app", maxShown),
 		"message_id", it.shown("message_id", tasks.MaxID), "ref", it.shown("ref", tasks.MaxRef),
-		"outcome", Refused, "code", "", "error", providers.Line(it.refused.Error(), providers.MaxMessage),
+		"outcome", Refused, "code", "", "error", providers.Line(refused.Error(), providers.MaxMessage),
 		"attempts", 0, "batch", providers.Line(it.batch, maxShown), "seq", "",
 		"sent_at", sentAt, "finished_at", ledger.FormatTime(now),
 	}
