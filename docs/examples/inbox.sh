@@ -13,13 +13,18 @@
 # run it again with the same input: a recall that comes twice is one recall. It needs redis-cli.
 set -eu
 
+usage() {
+	echo "usage: inbox.sh [--batch NAME] [--urgent] < rows.ndjson" >&2
+	exit 2
+}
+
 batch=
 priority=bulk
 while [ $# -gt 0 ]; do
 	case $1 in
-	--batch) batch=$2 && shift 2 ;;
+	--batch) [ $# -ge 2 ] || usage; batch=$2 && shift 2 ;;
 	--urgent) priority=urgent && shift ;;
-	*) echo "usage: inbox.sh [--batch NAME] [--urgent] < rows.ndjson" >&2 && exit 2 ;;
+	*) usage ;;
 	esac
 done
 

@@ -104,6 +104,11 @@ func checkFailures(t *testing.T, rdb *redis.Client, producer func(password, inpu
 	wantFailure("no permission", out, err)
 	out, err = producer("allowed", row("1"), "--colour")
 	wantFailure("a flag that is none", out, err)
+	out, err = producer("allowed", row("1"), "--batch")
+	wantFailure("a flag without its value", out, err)
+	if strings.Contains(out, "not set") { // the shell's own words
+		t.Errorf("a flag without its value: %q", out)
+	}
 	// redis-cli goes on as the default user, if that one is allowed in without a password.
 	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "default", "off").Err(); err != nil {
 		t.Fatal(err)
