@@ -81,7 +81,7 @@ func nameInputs(names []string, width int) string {
 	}
 	text, n := providers.Line(names[0], width), 1
 	for n < len(names) && len(text)+2+len(names[n]) <= width {
-		text += ", " + names[n]
+		text += ", " + shown(names[n])
 		n++
 	}
 	if more := len(names) - n; more > 0 {

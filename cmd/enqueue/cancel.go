@@ -86,7 +86,7 @@ func (p *program) sayCancelled(before ledger.Batch, now time.Time, asJSON bool) 
 	}
 	was := ""
 	if !before.CancelledAt.IsZero() {
-		was = fmt.Sprintf(" (it was already, by %s at %s)", cmp.Or(before.CancelledBy, "somebody"), ledger.FormatTime(before.CancelledAt))
+		was = fmt.Sprintf(" (it was already, by %s at %s)", cmp.Or(before.CancelledBy, "somebody"), tasks.FormatTime(before.CancelledAt))
 	}
 	were := fmt.Sprintf("%d were open", before.Open)
 	if before.Open == 1 {

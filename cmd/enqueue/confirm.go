@@ -92,7 +92,7 @@ func (e *enqueuing) confirm(ctx context.Context, source rowSource) (rowSource, e
 func (e *enqueuing) ask(ctx context.Context, t *terminal, items []input.Item) error {
 	fmt.Fprintf(t.out, "The first %s rows, and there are more:\n\n", thousands(int64(len(items))))
 	for _, line := range e.countLanes(items) {
-		fmt.Fprintln(t.out, "  "+line)
+		fmt.Fprintln(t.out, "  "+printable(line))
 	}
 	fmt.Fprintln(t.out)
 	answer, err := t.ask(ctx, fmt.Sprintf("Enqueue all of them as batch %s? [y/N] ", e.set.batch))

@@ -35,14 +35,14 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// say writes one line. A terminal that is gone is no reason to stop, so errors are left alone here and below.
+// say writes one line, whatever is in it. A terminal that is gone is no reason to stop, so errors are left alone here and below.
 func (c *console) say(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.bar != nil {
 		_ = c.bar.Clear()
 	}
-	fmt.Fprintf(c.out, format+"\n", args...)
+	fmt.Fprintln(c.out, printable(fmt.Sprintf(format, args...)))
 }
 
 func (c *console) step() {

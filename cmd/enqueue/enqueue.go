@@ -262,7 +262,7 @@ func (e *enqueuing) close(code int) error {
 		words = e.p.stderr
 	}
 	for _, line := range e.tally.words(e.set.batch) {
-		fmt.Fprintln(words, line)
+		fmt.Fprintln(words, printable(line))
 	}
 	if err := e.tally.print(e.p.stdout, e.set.batch, e.set.json); err != nil {
 		return failure(fmt.Errorf("the result could not be written: %w", err))

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,6 +26,7 @@ import (
 	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/internal/redistest"
+	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -303,10 +307,26 @@ func TestNobodyTalksToTheTerminal(t *testing.T) {
 	admin.HSet(ctx, "recallq:lane:{engagelab:abroad}", "hold:any", `{"reason":"unavailable","says":"`+strings.NewReplacer("\x1b", `\u001b`, "\n", `\n`, "\a", `\u0007`, "\r", `\r`).Replace(odd)+`"}`)
 	admin.ZAdd(ctx, tasks.BatchesKey, redis.Z{Score: 1, Member: "odd" + odd})
 	admin.HSet(ctx, tasks.BatchKey("odd"+odd), "total", 1)
+	admin.HSet(ctx, tasks.BatchKey("lost"), "total", 1, "last_recall_by", "2026-01-01T00:00:00Z", "created_by", odd, "reason", odd)
 	admin.ZAdd(ctx, tasks.BatchesKey, redis.Z{Score: 2, Member: "od\x1bx"}) // what "odx" may have meant
+	forge(t, admin, "forged", "active", odd)
+	forge(t, admin, "open-elsewhere", "pending", "")
+	slow := tasks.Lane{Provider: "timchat", App: "slow", Window: 24 * time.Hour, Limits: []providers.Limit{{Calls: 1, Per: time.Hour}}, LastSeen: time.Now()}
+	if err := tasks.PublishLane(ctx, admin, slow); err != nil {
+		t.Fatal(err)
+	}
+	admin.HSet(ctx, tasks.LanesKey, "jiguang:x", `{"provider":"jiguang","app":"x","window":"`+"\u202e"+`"}`)
+	file := filepath.Join(t.TempDir(), "rows.ndjson")
+	row, _ := json.Marshal(map[string]string{"provider": "timchat", "app": "slow", "message_id": "1_1_" + fmt.Sprint(time.Now().Unix()), "from": "a", "to": "\u202egpj"})
+	bad, _ := json.Marshal(map[string]string{"provider": "timchat", "app": odd, "message_id": odd, "from": odd, odd: odd})
+	if err := os.WriteFile(file, append(append(row, '\n'), bad...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	add := "add --provider engagelab --sent-at 40m forged open-elsewhere ended "
 	for _, args := range []string{
+		add + "--dry-run", add + "--batch mine", add + "--batch odd", "--file " + file + " --dry-run", "--file " + file + " --batch mine",
 		"batches", "report odd", "lanes", "status --provider engagelab open", "status --provider engagelab ended", "retry odd --outcome rejected", "cancel odd",
-		"report odx", "pause --provider engagelab", "resume --provider engagelab", "retry odd", "report odd", "batches",
+		"report odx", "pause --provider engagelab", "resume --provider engagelab", "retry odd", "report odd", "batches", "watch lost", "add --provider engagelab --sent-at 40m --batch watched --watch forged open-elsewhere",
 	} {
 		_, stdout, stderr := as(t, s, "", "", strings.Fields(args)...)
 		if stdout+stderr == "" {
@@ -319,6 +339,44 @@ func TestNobodyTalksToTheTerminal(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Messages are a line each, with nothing cut off: they may hold a command to be copied.
+func TestMessagesArePlain(t *testing.T) {
+	t.Parallel()
+	long := "enqueue add" + strings.Repeat(" '1  2'", 1000)
+	for name, say := range map[string]func(w io.Writer, text string){
+		"console": func(w io.Writer, text string) { newConsole(w, "never").say("%s", text) },
+		"screen":  func(w io.Writer, text string) { (&screen{out: w}).say(text) },
+		"error":   func(w io.Writer, text string) { (&program{stderr: w}).complain(errors.New(text)) },
+	} {
+		var out bytes.Buffer
+		say(&out, strings.ReplaceAll(odd, "\n", "")+long)
+		text, whole := strings.CutSuffix(out.String(), long+"\n")
+		if mustBePlain(t, text); !whole {
+			t.Errorf("%s: %.200q", name, text)
+		}
+	}
+}
+
+// forge makes a task as only somebody who writes to Redis himself can.
+func forge(t *testing.T, rdb *redis.Client, id, state, outcome string) {
+	t.Helper()
+	r := tasks.Recall{Provider: "engagelab", App: "abroad", MessageID: id, SentAt: time.Now(), RecallBy: time.Now().Add(time.Hour), Batch: odd, Seq: 1}
+	payload, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	task := asynq.NewTask(tasks.TaskType(r.Provider), payload)
+	if _, err := asynq.NewClientFromRedisClient(rdb).Enqueue(task, asynq.TaskID(r.ID()), asynq.Queue("engagelab:abroad")); err != nil {
+		t.Fatal(err)
+	}
+	fields := []any{"state", state}
+	if outcome != "" {
+		result, _ := json.Marshal(tasks.Outcome{Outcome: outcome, FinishedAt: time.Now()})
+		fields = append(fields, "result", result)
+	}
+	rdb.HSet(ctx, tasks.TaskKey("engagelab:abroad", r.ID()), fields...)
 }
 
 func noHandler(context.Context, *asynq.Task) error { return errors.New("not today") }

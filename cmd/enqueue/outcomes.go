@@ -96,7 +96,7 @@ func (t *tailing) run(ctx context.Context) error {
 			fmt.Fprintln(t.p.stderr, "Redis answers again; going on")
 		}
 		if page.Missed != nil {
-			fmt.Fprintln(t.p.stderr, sayMissed(*page.Missed))
+			fmt.Fprintln(t.p.stderr, printable(sayMissed(*page.Missed)))
 		}
 		if err := t.print(out, page.Events); err != nil {
 			return failure(fmt.Errorf("the outcomes could not be written: %w", err))

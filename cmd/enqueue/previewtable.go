@@ -37,7 +37,7 @@ func (v *previewing) print(out io.Writer) {
 
 // say writes a sentence, wrapped at the page's width.
 func say(out io.Writer, text string) {
-	for i, line := range wrap(text, pageWidth-2) {
+	for i, line := range wrap(printable(text), pageWidth-2) {
 		if i > 0 {
 			line = "  " + line
 		}
@@ -120,7 +120,7 @@ func (v *previewing) columns(out io.Writer, names []string, now time.Time) {
 			width := columnWidth(name)
 			text += fmt.Sprintf("  %*s", width, cutTo(value(name), width))
 		}
-		fmt.Fprintln(out, strings.TrimRight(text, " "))
+		fmt.Fprintln(out, strings.TrimRight(printable(text), " "))
 	}
 	line("", func(name string) string { return name })
 	for _, a := range aspects {
@@ -149,7 +149,7 @@ func (l *lanePreview) printTexts(out io.Writer) {
 	if len(l.texts) == 0 {
 		return
 	}
-	fmt.Fprintf(out, "lane %s: users will see\n", l.lane.Name())
+	fmt.Fprintf(out, "lane %s: users will see\n", shown(l.lane.Name()))
 	for _, t := range l.texts {
 		fmt.Fprintf(out, "  %s: %s\n", recalls(t.recalls), t.say(l))
 	}
@@ -180,9 +180,9 @@ func (l *lanePreview) printList(out io.Writer) {
 	if len(l.listed) == 0 {
 		return
 	}
-	fmt.Fprintf(out, "lane %s, one by one, at the earliest:\n", l.lane.Name())
+	fmt.Fprintf(out, "lane %s, one by one, at the earliest:\n", shown(l.lane.Name()))
 	for _, line := range l.listed {
-		fmt.Fprintln(out, line)
+		fmt.Fprintln(out, printable(line))
 	}
 	if l.more > 0 {
 		fmt.Fprintf(out, "  and %s more without a slot in time\n", thousands(l.more))

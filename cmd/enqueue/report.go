@@ -156,7 +156,7 @@ func (p *program) reportTable(ctx context.Context, b *book, batch ledger.Batch, 
 	line("by", providers.Line(batch.By, 200))
 	line("reason", providers.Line(batch.Reason, 1024))
 	if !batch.CreatedAt.IsZero() {
-		line("begun", fmt.Sprintf("%s, %s", ledger.FormatTime(batch.CreatedAt), sayBegun(batch, now)))
+		line("begun", fmt.Sprintf("%s, %s", tasks.FormatTime(batch.CreatedAt), sayBegun(batch, now)))
 	}
 	line("state", sayReportState(batch, now))
 	if batch.Reading > 0 && !batch.Ended(now) && batch.CancelledAt.IsZero() {
@@ -184,7 +184,7 @@ func sayReportState(b ledger.Batch, now time.Time) string {
 	if !b.CancelledAt.IsZero() {
 		_, lost, _ := strings.Cut(state, ",")
 		state, _, _ = strings.Cut(state, ",")
-		state += fmt.Sprintf(" by %s at %s", cmp.Or(providers.Line(b.CancelledBy, 200), "somebody"), ledger.FormatTime(b.CancelledAt))
+		state += fmt.Sprintf(" by %s at %s", cmp.Or(providers.Line(b.CancelledBy, 200), "somebody"), tasks.FormatTime(b.CancelledAt))
 		if lost != "" {
 			state += "," + lost
 		}

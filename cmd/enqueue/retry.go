@@ -89,7 +89,7 @@ type retried struct {
 func (p *program) retry(ctx context.Context, b *book, batch ledger.Batch, o retryFlags, asJSON bool) error {
 	count := &retried{
 		Batch: batch.Name, lanes: map[string]bool{},
-		says: func(text string) { fmt.Fprintln(p.stderr, text) },
+		says: func(text string) { fmt.Fprintln(p.stderr, printable(text)) },
 	}
 	clock, err := clockFrom(ctx, b.rdb, p.now)
 	if err != nil {
@@ -146,7 +146,7 @@ func (c *retried) add(f tasks.Failure, res tasks.Result, err error) {
 	switch {
 	case errors.As(err, &refused):
 		if c.Refused++; c.Refused <= refusalsShown {
-			c.says(shown(f.Recall.MessageID) + ": " + sayFieldError(refused))
+			c.says(f.Recall.MessageID + ": " + sayFieldError(refused))
 		}
 		return
 	case res.Status == tasks.Expired:
@@ -168,7 +168,7 @@ func (b *book) noticeLanes(ctx context.Context, names map[string]bool, published
 			continue
 		}
 		for _, text := range b.p.laneNotices(l.Name(), l, true, paused[tasks.Queue(l.Provider, l.App, priority)], now) {
-			fmt.Fprintln(b.p.stderr, text)
+			fmt.Fprintln(b.p.stderr, printable(text))
 		}
 	}
 }

@@ -78,13 +78,20 @@ func (p *program) run(ctx context.Context) int {
 	var end *ended
 	if errors.As(err, &end) {
 		if end.err != nil {
-			fmt.Fprintln(p.stderr, "enqueue:", end.err)
+			p.complain(end.err)
 		}
 		return end.code
 	}
-	fmt.Fprintln(p.stderr, "enqueue:", err)
+	p.complain(err)
 	fmt.Fprintln(p.stderr, "try: enqueue --help")
 	return exitUsage
+}
+
+// complain writes an error. Several that are joined are a line each.
+func (p *program) complain(err error) {
+	for line := range strings.SplitSeq("enqueue: "+err.Error(), "\n") {
+		fmt.Fprintln(p.stderr, printable(line))
+	}
 }
 
 func (p *program) rootCommand() *cobra.Command {

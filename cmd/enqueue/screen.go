@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rivo/uniseg"
 	"golang.org/x/term"
@@ -50,7 +49,7 @@ type screen struct {
 // say shows a message.
 func (s *screen) say(text string) {
 	if !s.picture {
-		fmt.Fprintln(s.out, text)
+		fmt.Fprintln(s.out, printable(text))
 		return
 	}
 	s.notes = []string{text}
@@ -138,16 +137,6 @@ func (l painted) fit(width int, colour bool) (string, int) {
 		b.WriteString(text)
 	}
 	return b.String(), used
-}
-
-// printable has a space where a text would talk to the terminal: no piece of the picture is anybody's to write but in colour.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
 }
 
 // cutTo cuts a text to a width in cells: a Chinese character takes two.

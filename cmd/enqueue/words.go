@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/recallq/recallq/providers"
 )
@@ -15,6 +16,17 @@ const longestShown = 4096
 // characters and marks that turn the writing direction, so that it can neither forge a line nor talk to the terminal.
 // What is printed for people goes through it; JSON, NDJSON and CSV keep texts as they are.
 func shown(text string) string { return providers.Line(text, longestShown) }
+
+// printable is [shown] for what is printed as it is, a command that can be copied or a line of a table: nothing is cut, and spaces
+// stay. It has a space where a text would talk to the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
 
 // shortTime says a duration to people: "40s", "1h 5m", "3d 2h".
 func shortTime(d time.Duration) string {
