@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,8 +211,9 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 	if runErr != nil {
 		within = stopWithin // Redis is away, most likely
 	}
-	if err := e.settle(ctx, complete, within); err != nil && runErr == nil {
-		runErr = err
+	uncounted, err := e.settle(ctx, complete, within)
+	if err != nil && runErr == nil {
+		runErr, uncounted = err, false // it says so itself
 	}
 	if err := e.refusals.close(); err != nil {
 		runErr = errors.Join(runErr, err)
@@ -220,6 +222,9 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 	if runErr != nil {
 		code = exitFailure
 		e.console.say("enqueue: %s", runErr)
+	}
+	if uncounted {
+		e.console.say("the batch has not counted all of the recalls that are in the queue: the same command again mends that")
 	}
 	interrupted := ctx.Err() != nil && !complete
 	if interrupted {
@@ -233,10 +238,11 @@ func (e *enqueuing) end(ctx context.Context, complete bool, runErr error) error 
 }
 
 // settle has the batch count what is not counted yet, looks whether Redis has kept it, and says which inputs were read to their ends.
-func (e *enqueuing) settle(ctx context.Context, complete bool, within time.Duration) error {
+// uncounted says that something is left that could not be counted.
+func (e *enqueuing) settle(ctx context.Context, complete bool, within time.Duration) (uncounted bool, err error) {
 	call, cancel := onItsWay(ctx, within)
 	defer cancel()
-	err := e.batch.Check(call)
+	err = e.batch.Check(call)
 	var lost *tasks.LostError
 	if errors.As(err, &lost) {
 		err = nil
@@ -246,13 +252,11 @@ func (e *enqueuing) settle(ctx context.Context, complete bool, within time.Durat
 	if err == nil && complete && !e.tally.lost {
 		err = e.batch.Done(call, e.set.inputs...)
 	}
-	if closeErr := e.batch.Close(call); err == nil {
-		err = closeErr
+	closeErr := e.batch.Close(call)
+	if err = cmp.Or(err, closeErr); err != nil {
+		return closeErr != nil, fmt.Errorf("%s: %s; the recalls are in the queue, but the batch has not counted all of them: the same command again mends that", e.where, sayRedis(err))
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %s; the recalls are in the queue, but the batch has not counted all of them: the same command again mends that", e.where, sayRedis(err))
-	}
-	return nil
+	return false, nil
 }
 
 // close prints the result, the closing line last.

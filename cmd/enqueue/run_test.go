@@ -351,6 +351,10 @@ func TestRedisOutOfMemory(t *testing.T) {
 	if !s.says("Redis is out of memory and refuses writes; free memory or raise maxmemory\n")() {
 		t.Errorf("out of memory is not said: %q", s.stderr.String())
 	}
+	counted, _ := s.rdb.HGet(ctx, tasks.BatchKey("b"), "total").Int()
+	if short := counted < s.queued(); short != s.says("the batch has not counted all of the recalls that are in the queue: the same command again mends that\n")() {
+		t.Errorf("%d of %d recalls are counted: %q", counted, s.queued(), s.stderr.String())
+	}
 	if _, enqueued, _, failed := s.counts(); enqueued == 0 || failed == 0 || enqueued > s.queued() {
 		t.Errorf("enqueued %d, failed %d, in the queue %d", enqueued, failed, s.queued())
 	}
