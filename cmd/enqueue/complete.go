@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +17,24 @@ const (
 	// mostCompletions is how many batches are offered, the newest.
 	mostCompletions = 100
 )
+
+// addExamples gives the subcommands that cobra brings what all of ours have. They print to where the root command prints by then.
+func addExamples(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for name, example := range map[string]string{
+		"help":                  "enqueue help\n  enqueue help add",
+		"completion":            "source <(enqueue completion bash)\n  enqueue completion zsh --help",
+		"completion bash":       "source <(enqueue completion bash)",
+		"completion zsh":        "source <(enqueue completion zsh)",
+		"completion fish":       "enqueue completion fish | source",
+		"completion powershell": "enqueue completion powershell | Out-String | Invoke-Expression",
+	} {
+		if cmd, _, err := root.Find(strings.Fields(name)); err == nil && cmd != root {
+			cmd.Example = "  " + example
+		}
+	}
+}
 
 // completeNames offers for --batch and --app, where a command has them, what there is in Redis.
 func (p *program) completeNames(cmd *cobra.Command) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/tasks"
 )
@@ -58,6 +60,29 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s: %s", words, diff)
 		}
 	}
+}
+
+// Every help has examples, which can be typed as they stand.
+func TestEveryHelpHasExamples(t *testing.T) {
+	t.Parallel()
+	root := (&program{}).rootCommand()
+	addExamples(root)
+	var visit func(cmd *cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		if !strings.Contains(cmd.Example, "  enqueue ") && !strings.Contains(cmd.Example, "(enqueue ") {
+			t.Errorf("%s: the examples are %q", cmd.CommandPath(), cmd.Example)
+		}
+		for line := range strings.SplitSeq(cmd.Example, "\n") {
+			command, _, _ := strings.Cut(strings.TrimPrefix(line, "  "), " #")
+			if strings.Contains(strings.TrimSpace(command), "  ") || exec.Command("sh", "-n", "-c", strings.ReplaceAll(command, "<(", "$(")).Run() != nil {
+				t.Errorf("%s: no command: %s", cmd.CommandPath(), line)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
 }
 
 // A Redis that does not answer costs a moment, and nothing is said.

@@ -36,7 +36,8 @@ func (p *program) reportCommand() *cobra.Command {
 			"with an apostrophe, which enqueue --file takes away again.",
 		Example: "  enqueue report incident-41\n" +
 			"  enqueue report incident-41 -o ndjson > failed.ndjson\n" +
-			"  enqueue report incident-41 -o csv > failed.csv      mend it, then: enqueue --file failed.csv --batch incident-41",
+			"  enqueue report incident-41 -o csv > failed.csv\n" +
+			"  enqueue --file failed.csv --batch incident-41   # once it is mended",
 		Args:              oneBatch,
 		ValidArgsFunction: p.completeBatch,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -71,6 +71,7 @@ func (p *program) run(ctx context.Context) int {
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
+	addExamples(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
