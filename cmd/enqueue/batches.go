@@ -108,6 +108,8 @@ func sayBatchState(b ledger.Batch, now time.Time) string {
 		state = "cancelled"
 	case cancelled:
 		return "being cancelled"
+	case b.Ended(now) && b.Total == 0:
+		state = "empty" // every row was refused
 	case b.Ended(now):
 		state = "ended"
 	case b.Reading > 0:

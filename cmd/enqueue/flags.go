@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -148,13 +149,9 @@ func (o *enqueueFlags) check(p *program, flags *pflag.FlagSet) (*settings, error
 	if err := o.defaults(s, flags, now); err != nil {
 		return nil, err
 	}
-	switch s.priority = tasks.Priority(o.priority); s.priority {
-	case "", tasks.Urgent, tasks.Bulk:
-	default:
-		return nil, fmt.Errorf("--priority %q: use urgent or bulk", o.priority)
-	}
-	if !slices.Contains([]string{"auto", "always", "never"}, s.progress) {
-		return nil, fmt.Errorf("--progress %q: use auto, always or never", s.progress)
+	s.priority = tasks.Priority(o.priority)
+	if err := cmp.Or(checkPriority(o.priority), checkProgress(s.progress)); err != nil {
+		return nil, err
 	}
 	if !isOneLine(s.reason) || !isOneLine(s.by) {
 		return nil, errors.New("--reason and --by: use one line of at most 1,024 bytes")
@@ -187,8 +184,8 @@ func (o *enqueueFlags) defaults(s *settings, flags *pflag.FlagSet, now time.Time
 		}
 	}
 	if provider, ok := s.row.Defaults["provider"]; ok {
-		if _, known := providers.Lookup(provider); !known {
-			return fmt.Errorf("--provider %q: use one of %s", provider, strings.Join(providers.Names(), ", "))
+		if _, err := checkProvider(provider); err != nil {
+			return err
 		}
 	}
 	if app, ok := s.row.Defaults["app"]; ok {
@@ -210,6 +207,29 @@ func (o *enqueueFlags) defaults(s *settings, flags *pflag.FlagSet, now time.Time
 	}
 	s.row.Defaults["sent_at"] = text
 	return nil
+}
+
+func checkPriority(priority string) error {
+	switch tasks.Priority(priority) {
+	case "", tasks.Urgent, tasks.Bulk:
+		return nil
+	}
+	return fmt.Errorf("--priority %q: use urgent or bulk", priority)
+}
+
+func checkProgress(progress string) error {
+	if !slices.Contains([]string{"auto", "always", "never"}, progress) {
+		return fmt.Errorf("--progress %q: use auto, always or never", progress)
+	}
+	return nil
+}
+
+func checkProvider(name string) (providers.Spec, error) {
+	spec, known := providers.Lookup(name)
+	if !known {
+		return spec, fmt.Errorf("--provider %q: use one of %s", name, strings.Join(providers.Names(), ", "))
+	}
+	return spec, nil
 }
 
 func parseColumns(pairs []string) (map[string]string, error) {

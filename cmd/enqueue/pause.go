@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/internal/lane"
-	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -65,8 +64,8 @@ func (p *program) switchLane(ctx context.Context, pause bool, provider, app stri
 	if provider == "" {
 		return errors.New("--provider is missing: it says which lane is meant")
 	}
-	if _, known := providers.Lookup(provider); !known {
-		return fmt.Errorf("--provider %q: use one of %s", provider, strings.Join(providers.Names(), ", "))
+	if _, err := checkProvider(provider); err != nil {
+		return err
 	}
 	b, err := p.openBook(ctx)
 	if err != nil {

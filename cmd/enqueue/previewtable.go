@@ -151,7 +151,11 @@ func (l *lanePreview) printTexts(out io.Writer) {
 	}
 	fmt.Fprintf(out, "lane %s: users will see\n", shown(l.lane.Name()))
 	for _, t := range l.texts {
-		fmt.Fprintf(out, "  %s: %s\n", recalls(t.recalls), t.say(l))
+		indent := "  "
+		for _, line := range brokenWhole(recalls(t.recalls)+": "+t.say(l), pageWidth-4) {
+			fmt.Fprintln(out, indent+line)
+			indent = "    "
+		}
 	}
 	if l.others > 0 {
 		fmt.Fprintf(out, "  %s: other texts\n", recalls(l.others))
@@ -159,14 +163,13 @@ func (l *lanePreview) printTexts(out io.Writer) {
 }
 
 func (t shownText) say(l *lanePreview) string {
-	const most = 60
 	switch {
 	case t.title != "" && t.desc != "":
-		return fmt.Sprintf("title %q, text %q", providers.Line(t.title, most), providers.Line(t.desc, most))
+		return fmt.Sprintf("title %q, text %q", t.title, t.desc)
 	case t.title != "":
-		return fmt.Sprintf("title %q", providers.Line(t.title, most))
+		return fmt.Sprintf("title %q", t.title)
 	case t.desc != "":
-		return fmt.Sprintf("text %q", providers.Line(t.desc, most))
+		return fmt.Sprintf("text %q", t.desc)
 	case l.lane.HasDefaultText:
 		return "the default text that the app is configured with"
 	case !l.published:

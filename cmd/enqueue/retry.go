@@ -26,6 +26,8 @@ func (p *program) retryCommand() *cobra.Command {
 		Long: "Enqueue the recalls of a batch that ended as expired, not_found, rejected or cancelled again, as they are, where\n" +
 			"their windows are open. They stay in the batch, each counted once, under its last outcome. Those of a\n" +
 			"cancelled batch come back with --outcome cancelled.\n\n" +
+			"Exit codes: 0 all were enqueued again or need not be, 3 some could not be: their windows have closed, or they are\n" +
+			"invalid, 1 failure, 130 interrupted.\n\n" +
 			"For rows that have to be mended first, see enqueue report BATCH -o csv.",
 		Example: "  enqueue retry incident-41\n" +
 			"  enqueue retry incident-41 --outcome not_found\n" +
@@ -65,10 +67,7 @@ func (o retryFlags) check() error {
 	if err := ledger.CheckRetry(o.outcome); err != nil {
 		return fmt.Errorf("--outcome %w", err)
 	}
-	if !slices.Contains([]string{"", string(tasks.Urgent), string(tasks.Bulk)}, o.priority) {
-		return fmt.Errorf("--priority %q: use urgent or bulk", o.priority)
-	}
-	return nil
+	return checkPriority(o.priority)
 }
 
 // retried counts what came of the recalls that were tried again.
@@ -118,7 +117,7 @@ func (p *program) retry(ctx context.Context, b *book, batch ledger.Batch, o retr
 			return failure(fmt.Errorf("%w; first take that back: %s", refused, p.command("retry", refused.Batch, "--outcome", tasks.Cancelled)))
 		}
 		return b.failure(err)
-	case count.Refused > 0:
+	case count.Refused+count.WindowClosed > 0:
 		return &ended{code: exitRefused}
 	}
 	return nil
@@ -202,7 +201,7 @@ func (c *retried) words(o retryFlags) string {
 		parts = append(parts, fmt.Sprintf("%d could not be: the window has closed", c.WindowClosed))
 	}
 	if c.Duplicate > 0 {
-		parts = append(parts, fmt.Sprintf("%d were not needed: they are open or taken back by now", c.Duplicate))
+		parts = append(parts, fmt.Sprintf("%d %s open or taken back by now", c.Duplicate, plural(c.Duplicate, "was not needed: it is", "were not needed: they are")))
 	}
 	if c.Refused > 0 {
 		parts = append(parts, fmt.Sprintf("%d refused", c.Refused))

@@ -333,10 +333,12 @@ func indented(text string, width int) []string {
 	return lines
 }
 
-// broken wraps a text, and breaks words that are longer than a line: Chinese has no spaces.
-func broken(text string, width int) []string {
+func broken(text string, width int) []string { return brokenWhole(shown(text), width) }
+
+// brokenWhole wraps a text of any length, and breaks words that are longer than a line: Chinese has no spaces.
+func brokenWhole(text string, width int) []string {
 	var lines []string
-	for _, line := range wrap(shown(text), width) {
+	for _, line := range wrap(text, width) {
 		for cells(line) > width {
 			used, at := 0, 0
 			for g := uniseg.NewGraphemes(line); g.Next(); {

@@ -143,9 +143,9 @@ func checkStatus(r tasks.Recall, word string) error {
 		}
 		return nil
 	}
-	spec, known := providers.Lookup(r.Provider)
-	if !known {
-		return fmt.Errorf("--provider %q: use one of %s", r.Provider, strings.Join(providers.Names(), ", "))
+	spec, err := checkProvider(r.Provider)
+	if err != nil {
+		return err
 	}
 	if err := spec.CheckID(word); err != nil {
 		return fmt.Errorf("message id %q %w", word, err)
@@ -371,7 +371,7 @@ func (s *standingOf) sayWhy() string {
 		parts = append(parts, s.Error)
 	}
 	if s.refusals > 0 {
-		parts = append(parts, fmt.Sprintf("its account was refused %d times", s.refusals))
+		parts = append(parts, "its account was refused "+plural(int64(s.refusals), "once", fmt.Sprintf("%d times", s.refusals)))
 	}
 	if s.maybe {
 		parts = append(parts, "a call was started whose answer is not known")

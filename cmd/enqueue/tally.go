@@ -122,15 +122,11 @@ func (t *tally) words(batch string) []string {
 	if t.duplicate > 0 {
 		lines = append(lines, "duplicates: "+strings.Join(t.duplicates(batch), ", "))
 	}
-	moved, took := "waited as bulk and are urgent now", "took the place of a recall that had ended without success"
-	if t.dry {
-		moved, took = "waits as bulk and would become urgent", "would take the place of a recall that has ended without success"
-	}
 	if t.promoted > 0 {
-		lines = append(lines, fmt.Sprintf("of the duplicates, %d %s", t.promoted, moved))
+		lines = append(lines, fmt.Sprintf("of the duplicates, %d %s", t.promoted, t.sayPromoted()))
 	}
 	if t.replaced > 0 {
-		lines = append(lines, fmt.Sprintf("of the enqueued, %d %s", t.replaced, took))
+		lines = append(lines, fmt.Sprintf("of the enqueued, %d %s", t.replaced, t.sayReplaced()))
 	}
 	if n := t.warned[tasks.IDTime]; n > 0 {
 		lines = append(lines, fmt.Sprintf("%s: sent_at is more than 5 minutes from the time in the id; the earlier of the two sets when the window closes", rows(n)))
@@ -139,6 +135,22 @@ func (t *tally) words(batch string) []string {
 		lines = append(lines, fmt.Sprintf("%s: neither offline_push_title nor offline_push_desc, so that users may go on seeing the old text", rows(n)))
 	}
 	return lines
+}
+
+func (t *tally) sayPromoted() string {
+	n := int64(t.promoted)
+	if t.dry {
+		return plural(n, "waits", "wait") + " as bulk and would become urgent"
+	}
+	return "waited as bulk and " + plural(n, "is", "are") + " urgent now"
+}
+
+func (t *tally) sayReplaced() string {
+	earlier := plural(int64(t.replaced), "a recall", "recalls")
+	if t.dry {
+		return "would take the place of " + earlier + " that ended without success"
+	}
+	return "took the place of " + earlier + " that had ended without success"
 }
 
 func (t *tally) duplicates(batch string) []string {

@@ -70,13 +70,6 @@ func (p *program) watchCommand() *cobra.Command {
 
 const progressHelp = "`WHEN` to draw the picture on standard error: auto (on a terminal), always or never"
 
-func checkProgress(progress string) error {
-	if !slices.Contains([]string{"auto", "always", "never"}, progress) {
-		return fmt.Errorf("--progress %q: use auto, always or never", progress)
-	}
-	return nil
-}
-
 // watch shows a batch until it has ended, and says how.
 func (p *program) watch(ctx context.Context, b *book, name, progress string, asJSON bool) error {
 	w := &watching{p: p, book: b, name: name, screen: p.newScreen(progress, asJSON)}
@@ -549,7 +542,7 @@ func sayEnd(b ledger.Batch, now time.Time, at place) string {
 		text += " (" + strings.Join(parts, ", ") + "); for why: " + at.command("report", b.Name)
 	}
 	if b.Duplicate > 0 {
-		text += fmt.Sprintf("; %d beside them were duplicates", b.Duplicate)
+		text += fmt.Sprintf("; %d %s", b.Duplicate, plural(b.Duplicate, "row was a duplicate", "rows were duplicates"))
 	}
 	return text
 }

@@ -51,6 +51,14 @@ func twoUnits(d, large time.Duration, largeName string, small time.Duration, sma
 	return text
 }
 
+// plural picks the words for one or for several.
+func plural(n int64, one, several string) string {
+	if n == 1 {
+		return one
+	}
+	return several
+}
+
 // thousands writes a number as people read large ones.
 func thousands(n int64) string {
 	digits := fmt.Sprint(n)
