@@ -99,7 +99,7 @@ return redis.call("HGET", hash, "created_at")`)
 
 func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, now time.Time) error {
 	counters := append([]string{"total", Duplicate, "inputs", "reading"}, Outcomes()...)
-	args := []any{o.By, showTime(now), o.Reason, now.Add(KeepBatch).Unix(), len(counters)}
+	args := []any{o.By, FormatTime(now), o.Reason, now.Add(KeepBatch).Unix(), len(counters)}
 	for _, c := range counters {
 		args = append(args, c)
 	}

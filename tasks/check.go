@@ -132,7 +132,7 @@ func (r Recall) withSentAt(spec providers.Spec, now time.Time) (Recall, time.Tim
 	case !writable(r.SentAt):
 		return r, own, refuse("sent_at", r.SentAt.String(), "is no time a message can have been sent at; "+sentAtForms)
 	case r.SentAt.After(now.Add(Tolerance)):
-		return r, own, refusef("sent_at", showTime(r.SentAt), "is in the future (it is %s now); check its zone and its unit: %s", showTime(now), sentAtForms)
+		return r, own, refusef("sent_at", FormatTime(r.SentAt), "is in the future (it is %s now); check its zone and its unit: %s", FormatTime(now), sentAtForms)
 	}
 	return r, own, nil
 }
@@ -150,8 +150,8 @@ func idTime(spec providers.Spec, id string, now time.Time) time.Time {
 func (r Recall) warnings(idTime time.Time) []Warning {
 	var list []Warning
 	if !idTime.IsZero() && apart(idTime, r.SentAt) {
-		list = append(list, Warning{Class: IDTime, Field: "sent_at", Text: "the id says " + showTime(idTime) +
-			", the row " + showTime(r.SentAt) + "; the earlier of the two sets recall_by"})
+		list = append(list, Warning{Class: IDTime, Field: "sent_at", Text: "the id says " + FormatTime(idTime) +
+			", the row " + FormatTime(r.SentAt) + "; the earlier of the two sets recall_by"})
 	}
 	if r.Provider == providers.TIMPush && r.OfflinePushTitle == "" && r.OfflinePushDesc == "" {
 		list = append(list, Warning{Class: NoText, Field: string(providers.OfflinePushTitle),

@@ -121,7 +121,7 @@ func CountScript(batch string, counts ...Count) (script *redis.Script, keys []st
 	}
 	text, from := "", time.Now()
 	if !latest.IsZero() && writable(latest) {
-		text, from = showTime(latest), latest
+		text, from = FormatTime(latest), latest
 	}
 	args[0], args[1] = text, from.Add(KeepBatch).Unix()
 	return countScript, sheets.keys, args, nil

@@ -65,8 +65,8 @@ local function index(id, seq, known)
 	indexed, noted = true, true
 end
 
--- A sheet is a set of numbers while they are few, which Redis keeps in two bytes each, and then a bit for each.
-local few = 512
+-- A sheet of 8192 numbers is a set while they are few, which Redis keeps in two bytes each, and then a bit for each.
+local few, last_bit = 512, 8191
 local kinds = {}
 local function sheet(place)
 	local i, bit = string.match(place, "^(%d+):(%d+)$")
@@ -85,6 +85,7 @@ local function mark(place)
 	if redis.call("SCARD", key) > few then
 		local all = redis.call("SMEMBERS", key)
 		redis.call("DEL", key)
+		redis.call("SETBIT", key, last_bit, 0) -- all of it at once: a string that grows is given twice what it needs
 		for _, n in ipairs(all) do redis.call("SETBIT", key, n, 1) end
 		kinds[key] = "string"
 	end

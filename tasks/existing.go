@@ -36,10 +36,15 @@ const (
 	stateArchived  = "archived"
 )
 
-func queueKey(queue, name string) string { return "asynq:{" + queue + "}:" + name }
+// QueuesKey is asynq's set of all queues' names.
+const QueuesKey = "asynq:queues"
+
+// QueueKey returns the key under which asynq keeps a part of a queue: its lists pending and active, its sorted sets scheduled, retry,
+// archived, completed and lease, and its mark paused.
+func QueueKey(queue, part string) string { return "asynq:{" + queue + "}:" + part }
 
 // TaskKey returns the key of the hash in which asynq keeps a task, and the worker its marks.
-func TaskKey(queue, id string) string { return queueKey(queue, "t:"+id) }
+func TaskKey(queue, id string) string { return QueueKey(queue, "t:"+id) }
 
 // copyOf is one queue's copy of a recall, as it was when looked at.
 type copyOf struct {
@@ -219,7 +224,7 @@ func (p *Producer) removeUnnoted(ctx context.Context, c copyOf) (bool, map[strin
 	if state == "" || state == "pending" {
 		state = "archived" // any set of the queue: the script does not touch it
 	}
-	keys := []string{TaskKey(c.queue, c.id), queueKey(c.queue, "pending"), queueKey(c.queue, state)}
+	keys := []string{TaskKey(c.queue, c.id), QueueKey(c.queue, "pending"), QueueKey(c.queue, state)}
 	list, err := removeScript.Run(ctx, p.rdb, keys, c.id, c.state, c.result, MarkPrefix).StringSlice()
 	if errors.Is(err, redis.Nil) {
 		return false, nil, nil

@@ -110,7 +110,7 @@ func (p *Producer) move(ctx context.Context, c copyOf, t task) (inTheWay *copyOf
 	if state == "pending" {
 		state = "archived" // any set of the queue: the script does not touch it
 	}
-	keys := append([]string{TaskKey(c.queue, c.id), queueKey(c.queue, "pending"), queueKey(c.queue, state)}, hand.last.keys...)
+	keys := append([]string{TaskKey(c.queue, c.id), QueueKey(c.queue, "pending"), QueueKey(c.queue, state)}, hand.last.keys...)
 	args := []any{c.id, c.state, c.result, hand.last.args[0], hand.last.args[2], MarkPrefix}
 	for name, value := range t.headers {
 		args = append(args, name, value)

@@ -33,8 +33,8 @@ func Resolve(r Recall, lanes []Lane, now time.Time, allowUnserved bool) (Recall,
 		if begin != r.SentAt {
 			return r, lateByID(r, lane, begin)
 		}
-		refused := refusef("sent_at", showTime(begin), "is too long ago: %s closed its window at %s, %s after the message was sent",
-			lane.Name(), showTime(r.RecallBy), shortDuration(lane.Window))
+		refused := refusef("sent_at", FormatTime(begin), "is too long ago: %s closed its window at %s, %s after the message was sent",
+			lane.Name(), FormatTime(r.RecallBy), shortDuration(lane.Window))
 		refused.cause = ErrExpired
 		return r, refused
 	}
@@ -44,7 +44,7 @@ func Resolve(r Recall, lanes []Lane, now time.Time, allowUnserved bool) (Recall,
 // lateByID refuses a recall whose window has closed by the id's own time, and not by the sent_at that was given.
 func lateByID(r Recall, lane Lane, own time.Time) *FieldError {
 	refused := refusef("message_id", r.MessageID, "says that the message was sent at %s, and sent_at says %s; the earlier one counts, and %s closed its window at %s, %s later",
-		showTime(own), showTime(r.SentAt), lane.Name(), showTime(r.RecallBy), shortDuration(lane.Window))
+		FormatTime(own), FormatTime(r.SentAt), lane.Name(), FormatTime(r.RecallBy), shortDuration(lane.Window))
 	refused.cause = ErrExpired
 	return refused
 }

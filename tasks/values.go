@@ -140,7 +140,7 @@ func zoned(value string, zone *time.Location) string {
 		return value
 	}
 	if t, refused := parseSentAt(value, zone); refused == nil {
-		return showTime(t)
+		return FormatTime(t)
 	}
 	return value
 }

@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// appendTime appends t without quotes, as every time is written: "2006-01-02T15:04:05.000Z", always with three digits and Z, so
-// that two of them compare as text. The worker's scripts in Redis do that with recall_by. It is a good deal faster than time.AppendFormat, which a million
+// TimeLayout is how every time is written, always with three digits and Z, so that two of them compare as text.
+const TimeLayout = "2006-01-02T15:04:05.000Z"
+
+// appendTime appends t without quotes, in [TimeLayout]. The worker's scripts in Redis compare recall_by as text. It is a good deal faster than time.AppendFormat, which a million
 // rows notice.
 func appendTime(dst []byte, t time.Time) []byte {
 	t = t.UTC()
@@ -44,8 +46,8 @@ func writable(t time.Time) bool {
 	return year >= 0 && year <= 9999
 }
 
-// showTime says a time to people.
-func showTime(t time.Time) string { return string(appendTime(nil, t)) }
+// FormatTime writes a time in [TimeLayout], in UTC.
+func FormatTime(t time.Time) string { return string(appendTime(nil, t)) }
 
 // wireTime is a time in JSON; the zero time is the empty string.
 type wireTime time.Time

@@ -80,22 +80,22 @@ func TestRefusals(t *testing.T) {
 		{
 			[]any{"row", fmt.Sprintf(`{"provider":"rongcloud","message_id":"0000-0000-0000-0001","from":"f","sent_at":%d}`, sent.Unix())},
 			"app is missing, and no worker has ever published a lane of rongcloud; check the name, or have a worker started for it",
-			map[string]string{"provider": "rongcloud", "message_id": "0000-0000-0000-0001", "sent_at": ledger.FormatTime(sent)},
+			map[string]string{"provider": "rongcloud", "message_id": "0000-0000-0000-0001", "sent_at": tasks.FormatTime(sent)},
 		},
 		{[]any{"row", `{"provider":"apns","message_id":"1"}`}, `provider "apns" is no provider`, map[string]string{"provider": "apns", "message_id": "1"}},
 		{
 			[]any{"row", fmt.Sprintf(`{"provider":"jiguang","app":"sport","message_id":"1","sent_at":%d}`, sent.Unix()), "batch", "b"},
 			`app "sport" is served by no worker: none has ever published jiguang:sport (known are news); check the name, or have a worker started for it`,
-			map[string]string{"provider": "jiguang", "app": "sport", "message_id": "1", "batch": "b", "sent_at": ledger.FormatTime(sent)},
+			map[string]string{"provider": "jiguang", "app": "sport", "message_id": "1", "batch": "b", "sent_at": tasks.FormatTime(sent)},
 		},
 		{
 			[]any{"row", fmt.Sprintf(`{"provider":"timchat","message_id":"1_2_%d","from":"f","to":"t"}`, sent.Unix())},
-			"app is missing, and timchat has several: a, b", map[string]string{"provider": "timchat", "message_id": fmt.Sprint("1_2_", sent.Unix()), "sent_at": ledger.FormatTime(sent)},
+			"app is missing, and timchat has several: a, b", map[string]string{"provider": "timchat", "message_id": fmt.Sprint("1_2_", sent.Unix()), "sent_at": tasks.FormatTime(sent)},
 		},
 		{
 			[]any{"row", fmt.Sprintf(`{"provider":"jiguang","message_id":"1","sent_at":%d}`, old.Unix())},
-			fmt.Sprintf(`sent_at %q is too long ago: jiguang:news closed its window at %s`, ledger.FormatTime(old), ledger.FormatTime(old.Add(24*time.Hour))),
-			map[string]string{"provider": "jiguang", "message_id": "1", "sent_at": ledger.FormatTime(old)},
+			fmt.Sprintf(`sent_at %q is too long ago: jiguang:news closed its window at %s`, tasks.FormatTime(old), tasks.FormatTime(old.Add(24*time.Hour))),
+			map[string]string{"provider": "jiguang", "message_id": "1", "sent_at": tasks.FormatTime(old)},
 		},
 		{
 			[]any{"row", row("1"), "priority", "high"}, `priority "high" is no priority; use urgent or bulk`,

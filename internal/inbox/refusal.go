@@ -29,8 +29,8 @@ func asRefusal(err error) *tasks.FieldError {
 
 // tooLate is the refusal of a recall whose window has closed.
 func tooLate(r tasks.Recall, res tasks.Result) *tasks.FieldError {
-	return refuse("sent_at", ledger.FormatTime(r.SentAt), fmt.Sprintf("is too long ago: %s:%s closed its window at %s",
-		r.Provider, res.App, ledger.FormatTime(res.RecallBy)))
+	return refuse("sent_at", tasks.FormatTime(r.SentAt), fmt.Sprintf("is too long ago: %s:%s closed its window at %s",
+		r.Provider, res.App, tasks.FormatTime(res.RecallBy)))
 }
 
 // producersWords turns what package tasks advises somebody at a command line into what a program can do.
@@ -68,7 +68,7 @@ func (in *Inbox) report(ctx context.Context, items []*item, now time.Time) error
 func (it *item) refusal(now time.Time) []any {
 	sentAt := ""
 	if !it.recall.SentAt.IsZero() {
-		sentAt = ledger.FormatTime(it.recall.SentAt)
+		sentAt = tasks.FormatTime(it.recall.SentAt)
 	}
 	refused := *it.refused
 	refused.Reason = producersWords(refused.Reason)
@@ -77,7 +77,7 @@ func (it *item) refusal(now time.Time) []any {
 		"message_id", it.shown("message_id", tasks.MaxID), "ref", it.shown("ref", tasks.MaxRef),
 		"outcome", Refused, "code", "", "error", providers.Line(refused.Error(), providers.MaxMessage),
 		"attempts", 0, "batch", providers.Line(it.batch, maxShown), "seq", "",
-		"sent_at", sentAt, "finished_at", ledger.FormatTime(now),
+		"sent_at", sentAt, "finished_at", tasks.FormatTime(now),
 	}
 }
 

@@ -48,16 +48,16 @@ type Dequeuer struct {
 // NewDequeuer returns the client for the server of one queue of a lane. Once stop is closed nothing more is taken from it.
 func NewDequeuer(rdb redis.UniversalClient, l *Lane, p tasks.Priority, stop <-chan struct{}) *Dequeuer {
 	queue := tasks.Queue(l.opt.Provider, l.opt.App, p)
-	prefix := "asynq:{" + queue + "}:"
+	key := func(part string) string { return tasks.QueueKey(queue, part) }
 	return &Dequeuer{
 		UniversalClient: rdb,
 		lane:            l,
 		queue:           queue,
 		name:            l.opt.Instance + ":" + queue,
 		urgent:          p == tasks.Urgent,
-		keys:            [4]string{prefix + "pending", prefix + "paused", prefix + "active", prefix + "lease"},
+		keys:            [4]string{key("pending"), key("paused"), key("active"), key("lease")},
 		stop:            stop,
-		scheduled:       prefix + "scheduled",
+		scheduled:       key("scheduled"),
 		wake:            make(chan struct{}, 1),
 	}
 }

@@ -122,7 +122,7 @@ func (o lookout) toldBefore(ctx context.Context, f finding) (int64, error) {
 func (o lookout) through(ctx context.Context) (time.Time, error) {
 	enough := ""
 	if at := o.told(); !at.IsZero() {
-		enough = at.UTC().Format(payloadTime)
+		enough = at.UTC().Format(tasks.TimeLayout)
 	}
 	first := ""
 	for _, q := range o.queues {
@@ -145,7 +145,7 @@ func (o lookout) through(ctx context.Context) (time.Time, error) {
 	if first == "" {
 		return time.Time{}, nil
 	}
-	return time.Parse(payloadTime, first)
+	return time.Parse(tasks.TimeLayout, first)
 }
 
 // lookStep is how many recalls are looked at in one step, so that Redis is never kept for long.
@@ -170,10 +170,10 @@ func (r queueReads) parts() []part {
 }
 
 func (o lookout) part(ctx context.Context, p part, enough string) (first string, err error) {
-	prefix := "asynq:{" + p.queue + "}:"
+	keys, hashes := []string{tasks.QueueKey(p.queue, p.set)}, tasks.TaskKey(p.queue, "")
 	for {
 		began := time.Now()
-		reply, err := lookScript.Run(ctx, o.rdb, []string{prefix + p.set}, p.read, p.from, p.from+lookStep-1, prefix+"t:", enough).Slice()
+		reply, err := lookScript.Run(ctx, o.rdb, keys, p.read, p.from, p.from+lookStep-1, hashes, enough).Slice()
 		if err != nil {
 			return "", err
 		}

@@ -41,7 +41,7 @@ func (c *crowd) add(n int, by func(i int) time.Time) {
 			c.n++
 			id := "id-" + strconv.Itoa(c.n)
 			// The rest of a payload makes the message as long as those of Tencent Chat are.
-			msg := fmt.Sprintf(`{"v":1,"provider":"timpush","app":"chat","recall_by":"%s","ref":"%0600d"}`, at.UTC().Format(payloadTime), c.n)
+			msg := fmt.Sprintf(`{"v":1,"provider":"timpush","app":"chat","recall_by":"%s","ref":"%0600d"}`, at.UTC().Format(tasks.TimeLayout), c.n)
 			pipe.ZAdd(c.t.Context(), tasks.DueKey(crowdQueue), redis.Z{Score: float64(dueAt(at)), Member: strconv.FormatInt(dueAt(at), 10)})
 			pipe.HSet(c.t.Context(), "asynq:{"+crowdQueue+"}:t:"+id, "msg", msg, "state", "pending")
 			pipe.LPush(c.t.Context(), "asynq:{"+crowdQueue+"}:pending", id)

@@ -40,15 +40,6 @@ const (
 // WakePrefix begins the messages on [tasks.WakeChannel] that say that a lane may have changed; its name follows.
 const WakePrefix = "lane "
 
-// IsHold reports whether a reason for which a lane is closed is a hold: somebody has to mend something.
-func IsHold(reason string) bool {
-	switch providers.Kind(reason) {
-	case providers.Credentials, providers.Misconfigured, providers.Unavailable:
-		return true
-	}
-	return false
-}
-
 const (
 	claimLease = 2 * time.Second // how long a dequeuer may take to fetch the recall it claimed a slot for
 	callSlack  = 2 * time.Second // how much longer than its timeout a call may be in flight
@@ -97,14 +88,17 @@ type terms struct {
 	limits      []providers.Limit
 }
 
+// stateKey is the hash of a lane's limits and holds. It shares a slot of a cluster with the lane's urgent queue.
+func stateKey(name string) string { return "recallq:lane:{" + name + "}" }
+
 // New returns the lane. It does not talk to Redis yet.
 func New(rdb redis.UniversalClient, opt Options) *Lane {
-	base := "recallq:lane:{" + opt.Provider + ":" + opt.App + "}"
-	urgent := "asynq:{" + tasks.Queue(opt.Provider, opt.App, tasks.Urgent) + "}"
+	base := stateKey(opt.Provider + ":" + opt.App)
+	urgent := tasks.Queue(opt.Provider, opt.App, tasks.Urgent)
 	l := &Lane{
 		opt:    opt,
 		rdb:    rdb,
-		keys:   []string{base, base + ":flight", base + ":calls", urgent + ":pending", urgent + ":paused"},
+		keys:   []string{base, base + ":flight", base + ":calls", tasks.QueueKey(urgent, "pending"), tasks.QueueKey(urgent, "paused")},
 		change: make(chan struct{}),
 	}
 	l.terms.Store(&terms{opt.Fingerprint, opt.Limits})
@@ -148,8 +142,8 @@ type Pass struct {
 // was paused, and the slot may be another's by now.
 func (p *Pass) Stale() bool { return time.Since(p.asked) > startWithin }
 
-// Latest is the time by Redis's clock, or a little later: no answer of Redis's is quicker than it looks.
-func (p *Pass) Latest() time.Time { return p.Began.Add(time.Since(p.asked)) }
+// Latest is the time by Redis's clock, or a little later: no answer of Redis's is quicker than it looks, and it tells milliseconds.
+func (p *Pass) Latest() time.Time { return p.Began.Add(time.Since(p.asked) + time.Millisecond) }
 
 // Closed says that a recall cannot pass within [retry.InPlace].
 type Closed struct {

@@ -82,7 +82,7 @@ type laneReads struct {
 }
 
 func readLane(ctx context.Context, rdb redis.Cmdable, l tasks.Lane) (laneReads, error) {
-	key := "recallq:lane:{" + l.Name() + "}"
+	key := stateKey(l.Name())
 	most := int64(0)
 	for _, limit := range l.Limits {
 		most = max(most, int64(limit.Calls))
@@ -162,13 +162,12 @@ type queueReads struct {
 }
 
 func readQueue(ctx context.Context, pipe redis.Pipeliner, queue string) queueReads {
-	prefix := "asynq:{" + queue + "}:"
 	return queueReads{
 		name:    queue,
-		pending: pipe.LLen(ctx, prefix+"pending"),
-		active:  pipe.LLen(ctx, prefix+"active"),
-		retry:   pipe.ZCard(ctx, prefix+"retry"),
-		paused:  pipe.Get(ctx, prefix+"paused"),
+		pending: pipe.LLen(ctx, tasks.QueueKey(queue, "pending")),
+		active:  pipe.LLen(ctx, tasks.QueueKey(queue, "active")),
+		retry:   pipe.ZCard(ctx, tasks.QueueKey(queue, "retry")),
+		paused:  pipe.Get(ctx, tasks.QueueKey(queue, "paused")),
 		due:     pipe.ZRangeWithScores(ctx, tasks.DueKey(queue), 0, 0),
 	}
 }

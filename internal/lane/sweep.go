@@ -48,9 +48,6 @@ const (
 	sweepLag = 2 * time.Second
 )
 
-// payloadTime is how a payload writes times; they compare as text.
-const payloadTime = "2006-01-02T15:04:05.000Z"
-
 // Sweep looks for recalls of this queue that wait although their window has closed, or although their batch is one of those
 // cancelled, and has them taken out of turn to be ended without a call, also when the lane is closed or somebody has paused
 // its queue. Only one process looks at a time, and only when a window of a waiting recall can have closed (see
@@ -121,7 +118,7 @@ func (d *Dequeuer) look(ctx context.Context, now time.Time, cancelled []string) 
 }
 
 func (d *Dequeuer) lookInPending(ctx context.Context, now time.Time, cancelled []string) (int, error) {
-	return d.steps(ctx, sweepScript, d.keys[:1], cancelled, d.key("t:"), now.UTC().Format(payloadTime))
+	return d.steps(ctx, sweepScript, d.keys[:1], cancelled, d.key("t:"), now.UTC().Format(tasks.TimeLayout))
 }
 
 // lookInSet goes through one of asynq's sorted sets, up to a score. tooLate is empty if only cancelled recalls are looked for.

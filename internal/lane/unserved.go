@@ -76,7 +76,7 @@ func (d *Dequeuer) SweepUnserved(ctx context.Context, cancelled []string) (int, 
 }
 
 func (d *Dequeuer) lookEverywhere(ctx context.Context, now time.Time, cancelled []string) (found int, err error) {
-	tooLate := now.UTC().Format(payloadTime)
+	tooLate := now.UTC().Format(tasks.TimeLayout)
 	for _, look := range []func() (int, error){
 		func() (int, error) { return d.lookInPending(ctx, now, cancelled) }, // first, since the others move theirs there
 		func() (int, error) { return d.lookInSet(ctx, "retry", now, tooLate, "+inf", cancelled) },

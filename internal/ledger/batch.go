@@ -236,7 +236,7 @@ return 1`)
 // promoted stay in their batch; duplicates belong to others. It may be repeated. [tasks.Producer.OpenBatch] and
 // [Ledger.Retry] of cancelled recalls take it back.
 func (l *Ledger) Cancel(ctx context.Context, batch, by string, now time.Time) error {
-	n, err := cancelScript.Run(ctx, l.rdb, []string{tasks.BatchKey(batch)}, FormatTime(now), by).Int()
+	n, err := cancelScript.Run(ctx, l.rdb, []string{tasks.BatchKey(batch)}, tasks.FormatTime(now), by).Int()
 	if err == nil && n < 0 {
 		return fmt.Errorf("batch %q: %w", batch, ErrNoBatch)
 	}

@@ -54,7 +54,7 @@ func New(rdb redis.UniversalClient) *Ledger { return &Ledger{rdb: rdb} }
 // Task names a task of asynq's.
 type Task struct{ Queue, ID string }
 
-func (t Task) key() string { return "asynq:{" + t.Queue + "}:t:" + t.ID }
+func (t Task) key() string { return tasks.TaskKey(t.Queue, t.ID) }
 
 // State is what is on record for an open recall.
 type State struct {
@@ -247,7 +247,7 @@ func (e Entry) values() []any {
 	r := e.Recall
 	sentAt := ""
 	if !r.SentAt.IsZero() {
-		sentAt = FormatTime(r.SentAt)
+		sentAt = tasks.FormatTime(r.SentAt)
 	}
 	seq := ""
 	if r.Batch != "" {
@@ -257,7 +257,7 @@ func (e Entry) values() []any {
 		"id", e.ID, "provider", r.Provider, "app", r.App, "message_id", r.MessageID, "ref", r.Ref,
 		"outcome", e.Outcome.Outcome, "code", e.Outcome.Code, "error", providers.Line(e.Error, providers.MaxMessage),
 		"attempts", e.Outcome.Attempts, "batch", r.Batch, "seq", seq,
-		"sent_at", sentAt, "finished_at", FormatTime(e.Outcome.FinishedAt),
+		"sent_at", sentAt, "finished_at", tasks.FormatTime(e.Outcome.FinishedAt),
 	}
 }
 
@@ -269,6 +269,3 @@ func (l *Ledger) Trim(ctx context.Context, now time.Time) error {
 	}
 	return nil
 }
-
-// FormatTime writes a time as everywhere in Redis: RFC 3339, UTC, with milliseconds.
-func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -80,7 +80,7 @@ func TestAFailureKeepsItsRow(t *testing.T) {
 		}
 		want := fmt.Sprintf(`{"provider":"timchat","app":"chat","message_id":%q,"sent_at":%q,"from":"a","to":"b, c","ref":"=ref","id":%q,"outcome":"not_found",`+
 			`"code":"20022","error":"no such message","attempts":2,"batch":"b","seq":7,"recall_by":%q,"finished_at":%q}`,
-			e.Recall.MessageID, FormatTime(e.Recall.SentAt), e.ID, FormatTime(e.Recall.RecallBy), FormatTime(e.Outcome.FinishedAt))
+			e.Recall.MessageID, tasks.FormatTime(e.Recall.SentAt), e.ID, tasks.FormatTime(e.Recall.RecallBy), tasks.FormatTime(e.Outcome.FinishedAt))
 		if diff := cmp.Diff(want, string(text)); diff != "" {
 			t.Error(diff)
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/recallq/recallq/tasks"
 )
 
 // Event is an entry of the stream of outcomes, as it was read.
@@ -59,10 +61,10 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Field: e.Field, Reason: e.Reason,
 	}
 	if !e.SentAt.IsZero() {
-		w.SentAt = FormatTime(e.SentAt)
+		w.SentAt = tasks.FormatTime(e.SentAt)
 	}
 	if !e.FinishedAt.IsZero() {
-		w.FinishedAt = FormatTime(e.FinishedAt)
+		w.FinishedAt = tasks.FormatTime(e.FinishedAt)
 	}
 	return json.Marshal(w)
 }

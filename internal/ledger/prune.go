@@ -36,7 +36,7 @@ func (l *Ledger) Prune(ctx context.Context, queue string, now time.Time) (int, e
 	cutoff := strconv.FormatInt(now.Add(-keepArchived).Unix(), 10)
 	pruned := 0
 	for {
-		n, err := pruneScript.Run(ctx, l.rdb, []string{"asynq:{" + queue + "}:archived"}, cutoff, pruneStep, tasks.TaskKey(queue, "")).Int()
+		n, err := pruneScript.Run(ctx, l.rdb, []string{tasks.QueueKey(queue, "archived")}, cutoff, pruneStep, tasks.TaskKey(queue, "")).Int()
 		if err != nil {
 			return pruned, fmt.Errorf("prune the archive of %s: %w", queue, err)
 		}

@@ -64,7 +64,7 @@ func (l *Ledger) Retry(ctx context.Context, p *tasks.Producer, o RetryOptions) e
 		return err
 	}
 	if !have.CancelledAt.IsZero() && o.Outcome != "" && o.Outcome != tasks.Cancelled {
-		return &CancelledError{o.Batch, cancellation(o.Batch, []any{FormatTime(have.CancelledAt), have.CancelledBy})}
+		return &CancelledError{o.Batch, cancellation(o.Batch, []any{tasks.FormatTime(have.CancelledAt), have.CancelledBy})}
 	}
 	b, err := p.OpenBatch(ctx, tasks.BatchOptions{Name: o.Batch})
 	if err != nil {

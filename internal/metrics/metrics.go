@@ -24,7 +24,6 @@ const (
 	Limit       = "limit"         // the lane's own limits gave no slot
 	Urgent      = "urgent"        // an urgent recall took the slot
 	Start       = "start"         // a lane that has just opened lets calls in one after the other
-	Paused      = "paused"        // somebody paused the queue
 	Newer       = "newer_version" // the payload is of a newer version
 	Redis       = "redis"         // Redis failed in the middle of the recall
 	Shutdown    = "shutdown"      // the worker stopped
@@ -222,7 +221,7 @@ func holdReasons() []string {
 func deferralReasons() []string {
 	return []string{
 		string(providers.Unavailable), string(providers.Throttled), string(providers.Credentials), string(providers.Misconfigured),
-		Limit, Urgent, Start, Paused, Newer, Redis, Shutdown, Interrupted, Other,
+		Limit, Urgent, Start, Newer, Redis, Shutdown, Interrupted, Other,
 	}
 }
 

@@ -22,9 +22,6 @@ const (
 	mostQueues = 1000
 )
 
-// asynqQueues is asynq's set of all queues' names.
-const asynqQueues = "asynq:queues"
-
 // state is one of asynq's states, and where the tasks in it are counted.
 type state struct {
 	name string
@@ -123,7 +120,7 @@ func (c *queueCollector) read() (figures, bool) {
 }
 
 func readFigures(ctx context.Context, rdb redis.UniversalClient, own []string) (figures, error) {
-	found, err := rdb.SMembers(ctx, asynqQueues).Result()
+	found, err := rdb.SMembers(ctx, tasks.QueuesKey).Result()
 	if err != nil {
 		return figures{}, fmt.Errorf("reading the queues' names: %w", err)
 	}
@@ -193,7 +190,7 @@ func count(ctx context.Context, rdb redis.UniversalClient, queues []string) ([]q
 	var replies []*redis.IntCmd
 	for _, q := range queues {
 		for _, s := range states() {
-			key := "asynq:{" + q + "}:" + s.name
+			key := tasks.QueueKey(q, s.name)
 			if s.list {
 				replies = append(replies, pipe.LLen(ctx, key))
 			} else {

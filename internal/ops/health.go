@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/recallq/recallq/tasks"
 )
 
 // readyWithin bounds what /readyz asks Redis: who waits for it would rather have a no.
@@ -55,7 +57,7 @@ func (r Readiness) MarshalJSON() ([]byte, error) {
 	for _, l := range r.Lanes {
 		out := laneJSON{Lane: l.Lane, Running: l.Running, Held: l.Held, Reason: l.Reason, Simulated: l.Simulated}
 		if !l.Until.IsZero() {
-			out.Until = l.Until.UTC().Format("2006-01-02T15:04:05.000Z")
+			out.Until = tasks.FormatTime(l.Until)
 		}
 		w.Lanes = append(w.Lanes, out)
 	}

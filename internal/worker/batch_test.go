@@ -95,6 +95,29 @@ func TestCancelledWhileItWaitsForItsLane(t *testing.T) {
 	}
 }
 
+// What waits behind a closed lane ends soon after its batch is cancelled, and not when the lane is next looked through.
+func TestCancelledBehindAClosedLane(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.Jiguang, nil)
+	if err := asynq.NewInspectorFromRedisClient(b.rdb).PauseQueue("jiguang:app"); err != nil {
+		t.Fatal(err)
+	}
+	b.batch("b", "1", "2", "3")
+	b.work()
+	b.until(func() bool { return b.rdb.PubSubNumSub(t.Context(), tasks.WakeChannel).Val()[tasks.WakeChannel] > 0 })
+	began := time.Now()
+	if err := ledger.New(b.rdb).Cancel(t.Context(), "b", "ops@host", began); err != nil {
+		t.Fatal(err)
+	}
+	b.until(func() bool { return b.standing("b").Ended(time.Now()) })
+	if took := time.Since(began); took > sweepEvery/2 {
+		t.Errorf("it took %s", took)
+	}
+	if got := b.standing("b"); got.Outcomes[tasks.Cancelled] != 3 || len(b.vendor.called) != 0 {
+		t.Errorf("%+v, %d calls", got, len(b.vendor.called))
+	}
+}
+
 // A person presses "run" in asynqmon: the recall is open in its batch again, and then counts under its last outcome.
 func TestRunAgainCountsOnce(t *testing.T) {
 	t.Parallel()

@@ -50,6 +50,7 @@ type visit struct {
 	since   time.Time
 	looked  time.Time // when the record was last read
 	called  bool      // a call was made in this visit
+	request string    // the vendor's own id of the last call, which its support asks for
 	renewal bool      // the next call is the free one after a renewed signature
 	log     zerolog.Logger
 }
@@ -174,7 +175,7 @@ func (h *handler) ended(ctx context.Context, v *visit) error {
 
 // expired ends a recall whose window has closed, without a call.
 func (h *handler) expired(ctx context.Context, v *visit) error {
-	reason := "the recall window closed at " + ledger.FormatTime(v.recall.RecallBy)
+	reason := "the recall window closed at " + tasks.FormatTime(v.recall.RecallBy)
 	if h.unserved {
 		reason += "; no worker serves its lane"
 	} else if until, why := h.lane.ClosedUntil(); !until.IsZero() {
@@ -205,9 +206,15 @@ func (h *handler) limit(ctx context.Context, v *visit) (pass *lane.Pass, done bo
 	case errors.As(err, &closed):
 		return nil, true, h.closed(ctx, v, closed)
 	case ctx.Err() != nil:
-		return nil, true, inAsynqsWords(retry.Interrupted(retry.ContextDone, retry.Call{}))
+		return nil, true, h.takenAway()
 	}
 	return nil, true, h.broken(v, err)
+}
+
+// takenAway hands back a recall that asynq has taken away, as it does when Redis is gone for longer than a lease.
+func (h *handler) takenAway() error {
+	h.metrics.Deferral(h.Spec.Name, h.App, metrics.Interrupted)
+	return inAsynqsWords(retry.Interrupted(retry.ContextDone, retry.Call{}))
 }
 
 // closed puts a recall back because its lane does not open soon, or ends it because it does not open in time. Only a known
@@ -265,6 +272,10 @@ func (h *handler) call(ctx context.Context, v *visit, pass *lane.Pass) made {
 	began := time.Now()
 	receipt, err := account.Provider.Recall(callCtx, req)
 	m.receipt, m.fault = receipt, providers.AsFault(err)
+	v.request = receipt.RequestID
+	if m.fault != nil {
+		v.request = m.fault.RequestID
+	}
 	m.written = written.Load()
 	kind := metrics.Success
 	if m.fault != nil {
@@ -388,9 +399,10 @@ func (h *handler) next(ctx context.Context, v *visit, m made, d retry.Decision) 
 		}
 	}
 	if ctx.Err() != nil {
-		return false, inAsynqsWords(retry.Interrupted(retry.ContextDone, retry.Call{}))
+		return false, h.takenAway()
 	}
 	if left < d.Delay {
+		h.metrics.Deferral(h.Spec.Name, h.App, metrics.Shutdown)
 		// The worker stops: the recall goes back with the rest of its wait. Its attempt is on record already.
 		return false, deferred(d.Reason, left)
 	}
@@ -491,6 +503,9 @@ func (h *handler) tell(v *visit, e ledger.Entry) {
 	line := v.log.Info()
 	if !tasks.Succeeded(e.Outcome.Outcome) {
 		line = v.log.Warn().Str("error", discreet(v.recall, e.Error))
+	}
+	if v.request != "" {
+		line = line.Str("request_id", v.request)
 	}
 	line.Str("message_id", v.recall.MessageID).Str("outcome", e.Outcome.Outcome).Str("code", e.Outcome.Code).
 		Int("attempts", e.Outcome.Attempts).Msg("recall ended")

@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// queuesKey is asynq's set of all queues' names.
-	queuesKey = "asynq:queues"
 	// endersAtOnce is how many recalls of a lane without a worker are ended at a time.
 	endersAtOnce = 8
 	// never is for what asynq's server is not to do.
@@ -71,7 +69,7 @@ func (w *Worker) sweepingUnserved() {
 		w.opt.Log.Debug().Err(err).Msg("nobody looked for lanes without a worker")
 	}
 	cancel()
-	w.sweeping(unservedEvery, w.sweepUnserved)
+	w.sweeping(unservedEvery, nil, w.sweepUnserved)
 }
 
 // findUnserved brings the list of unserved queues up to date.
@@ -80,7 +78,7 @@ func (w *Worker) findUnserved(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	queues, err := w.opt.Redis.SMembers(ctx, queuesKey).Result()
+	queues, err := w.opt.Redis.SMembers(ctx, tasks.QueuesKey).Result()
 	if err != nil {
 		return err
 	}

@@ -259,7 +259,7 @@ func TestALaneThatIsServedIsLeftToItsWorker(t *testing.T) {
 	}
 	// A queue that nobody has ever published is unserved as well; another program's is not ours.
 	rdb.Del(t.Context(), tasks.LanesKey)
-	if err := rdb.SAdd(t.Context(), queuesKey, "default", "mails:app").Err(); err != nil {
+	if err := rdb.SAdd(t.Context(), tasks.QueuesKey, "default", "mails:app").Err(); err != nil {
 		t.Fatal(err)
 	}
 	l.sweep()
@@ -282,7 +282,7 @@ func TestPayloadsOfANewerVersionAreNotFoundAsCancelled(t *testing.T) {
 		newer := map[string]tasks.Result{}
 		for i, state := range []string{"pending", "retry", "active"} {
 			payload := fmt.Sprintf(`{"v":%d,"provider":"jiguang","app":"app","message_id":%q,"recall_by":%q,"batch":"wrong","seq":%d}`,
-				tasks.Version+1, state, ledger.FormatTime(by), i+2)
+				tasks.Version+1, state, tasks.FormatTime(by), i+2)
 			res := tasks.Result{Queue: "jiguang:app", ID: state}
 			_, err := client.EnqueueContext(t.Context(), asynq.NewTask("recall:jiguang", []byte(payload)),
 				asynq.Queue(res.Queue), asynq.TaskID(res.ID), asynq.MaxRetry(tasks.MaxRetry))

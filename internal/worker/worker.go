@@ -89,6 +89,8 @@ type Worker struct {
 	stop    chan struct{} // closed: take no more work
 	leave   chan struct{} // closed: give up what is not done
 	wg      sync.WaitGroup
+	// cancelled holds a token when a batch was cancelled.
+	cancelled chan struct{}
 	// unwritten is how many outcomes are known, and not written yet.
 	unwritten atomic.Int64
 }
@@ -134,6 +136,7 @@ func New(opt Options) *Worker {
 		unreadable: map[string]bool{},
 		stop:       make(chan struct{}),
 		leave:      make(chan struct{}),
+		cancelled:  make(chan struct{}, 1),
 	}
 	for _, l := range opt.Lanes {
 		w.stations = append(w.stations, w.newStation(l))
@@ -233,7 +236,7 @@ func (w *Worker) Start(ctx context.Context) error {
 	for _, s := range w.stations {
 		w.wg.Go(func() { s.measuring(running) })
 	}
-	w.wg.Go(func() { w.sweeping(sweepEvery, w.sweep) })
+	w.wg.Go(func() { w.sweeping(sweepEvery, w.cancelled, w.sweep) })
 	w.wg.Go(w.sweepingUnserved)
 	w.wg.Go(w.housekeeping)
 	return nil
@@ -285,10 +288,17 @@ func (w *Worker) listen() {
 			if !ok {
 				return
 			}
-			if name, isLane := strings.CutPrefix(m.Payload, lane.WakePrefix); isLane && lanes[name] != nil {
+			name, isLane := strings.CutPrefix(m.Payload, lane.WakePrefix)
+			switch {
+			case m.Payload == tasks.CancelledWake:
+				select {
+				case w.cancelled <- struct{}{}:
+				default:
+				}
+			case isLane && lanes[name] != nil:
 				lanes[name].Wake()
-			} else if d := dequeuers[m.Payload]; d != nil {
-				d.Wake()
+			case dequeuers[m.Payload] != nil:
+				dequeuers[m.Payload].Wake()
 			}
 		}
 	}
@@ -346,7 +356,7 @@ func (w *Worker) tidy(ctx context.Context, now time.Time) {
 }
 
 // sweeping sweeps again and again. It has a goroutine of its own: a million recalls take it most of a minute.
-func (w *Worker) sweeping(every time.Duration, sweep func(context.Context)) {
+func (w *Worker) sweeping(every time.Duration, early <-chan struct{}, sweep func(context.Context)) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -354,6 +364,7 @@ func (w *Worker) sweeping(every time.Duration, sweep func(context.Context)) {
 		case <-w.stop:
 			return
 		case <-tick.C:
+		case <-early:
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), sweepMost)
 		sweep(ctx)
