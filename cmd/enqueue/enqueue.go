@@ -103,6 +103,7 @@ func (e *enqueuing) readLanes(ctx context.Context) (err error) {
 	if e.now, err = clockFrom(ctx, e.rdb, e.p.now); err != nil {
 		return err
 	}
+	e.set.countAge(e.now())
 	lanes, unread, err := publishedLanes(ctx, e.rdb)
 	if err != nil {
 		return err

@@ -119,6 +119,7 @@ type settings struct {
 	redis         redisconn.Options
 	// sentAt is the absolute time of an age that was given: a run that is resumed later must mean the same time.
 	sentAt string
+	age    time.Duration
 }
 
 // check reads the flags. Its errors are usage.
@@ -201,12 +202,20 @@ func (o *enqueueFlags) defaults(s *settings, flags *pflag.FlagSet, now time.Time
 	if refused != nil {
 		return fmt.Errorf("--sent-at %q %s", given, refused.Reason)
 	}
-	text := sentAt.UTC().Format(time.RFC3339Nano)
-	if _, age := tasks.ParseAge(given); age {
-		s.sentAt = text
+	s.row.Defaults["sent_at"] = sentAt.UTC().Format(time.RFC3339Nano)
+	if age, is := tasks.ParseAge(given); is {
+		s.age, s.sentAt = age, s.row.Defaults["sent_at"]
 	}
-	s.row.Defaults["sent_at"] = text
 	return nil
+}
+
+// countAge counts an age that was given back from now, by a clock that is better than the computer's.
+func (s *settings) countAge(now time.Time) {
+	if s.sentAt == "" {
+		return
+	}
+	s.sentAt = now.Add(-s.age).Truncate(time.Millisecond).UTC().Format(time.RFC3339Nano)
+	s.row.Defaults["sent_at"] = s.sentAt
 }
 
 func checkPriority(priority string) error {

@@ -214,13 +214,12 @@ func TestTimesAreRedisOnes(t *testing.T) {
 	if err := tasks.PublishLane(ctx, rdb, tasks.Lane{Provider: "engagelab", App: "abroad", Window: 24 * time.Hour, LastSeen: behind}); err != nil {
 		t.Fatal(err)
 	}
-	sentAt := fmt.Sprint(behind.Add(-time.Hour + 30*time.Second).Unix())
 	for _, c := range []struct {
 		args string
 		want []string
 	}{
-		{"add --provider engagelab --batch b --dry-run --sent-at " + sentAt + " 1", []string{"first window closes in                23h\n"}},
-		{"add --provider engagelab --batch b --sent-at " + sentAt + " 1", nil},
+		{"add --provider engagelab --batch b --dry-run --sent-at 59m30s 1", []string{"first window closes in                23h\n"}},
+		{"add --provider engagelab --batch b --sent-at 59m30s 1", nil},
 		{"batches", []string{"  0s ago "}},
 		{"report b", []string{", 0s ago\n"}},
 		{"status --provider engagelab 1", []string{"(23h left)"}},
