@@ -26,6 +26,8 @@ type BatchOptions struct {
 	// Inputs are the names of the inputs that are read now. The batch has not ended before each of them was read to its end,
 	// under the same name, in this run or a later one.
 	Inputs []string
+	// KeepCancelled leaves a batch that was cancelled as it is: what is enqueued in it is cancelled, too.
+	KeepCancelled bool
 }
 
 // Batch enqueues recalls under a name and counts them there. It is safe for concurrent use, and meant for it: the commands
@@ -42,7 +44,8 @@ type Batch struct {
 	used     numbers
 }
 
-// OpenBatch begins a batch, or goes on with it. A batch that was cancelled is cancelled no more. The Batch has to be closed.
+// OpenBatch begins a batch, or goes on with it. A batch that was cancelled is cancelled no more, unless the options say otherwise.
+// The Batch has to be closed.
 func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error) {
 	if err := CheckBatch(o.Name); err != nil {
 		return nil, refuse("batch", o.Name, err.Error())
@@ -74,17 +77,18 @@ func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error
 // beginScript writes what is known of a batch when an input begins.
 //
 // KEYS the hash, its inputs
-// ARGV who, when, why, the fallback for the expiry in Unix seconds, the counters' number and names, the inputs
+// ARGV who, when, why, the fallback for the expiry in Unix seconds, "1" if a cancelled batch stays that, the counters' number and names,
+// the inputs
 var beginScript = redis.NewScript(`
 local hash, inputs = KEYS[1], KEYS[2]
 redis.call("HSETNX", hash, "created_by", ARGV[1])
 redis.call("HSETNX", hash, "created_at", ARGV[2])
 if (redis.call("HGET", hash, "reason") or "") == "" then redis.call("HSET", hash, "reason", ARGV[3]) end
 redis.call("HSETNX", hash, "expires_at", ARGV[4])
-redis.call("HDEL", hash, "cancelled_at", "cancelled_by")
-local counters = tonumber(ARGV[5])
-for i = 6, 5 + counters do redis.call("HSETNX", hash, ARGV[i], 0) end
-for i = 6 + counters, #ARGV do
+if ARGV[5] ~= "1" then redis.call("HDEL", hash, "cancelled_at", "cancelled_by") end
+local counters = tonumber(ARGV[6])
+for i = 7, 6 + counters do redis.call("HSETNX", hash, ARGV[i], 0) end
+for i = 7 + counters, #ARGV do
 	local state = redis.call("HGET", inputs, ARGV[i])
 	if not state then redis.call("HINCRBY", hash, "inputs", 1) end
 	if state ~= "reading" then
@@ -99,7 +103,11 @@ return redis.call("HGET", hash, "created_at")`)
 
 func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, now time.Time) error {
 	counters := append([]string{"total", Duplicate, "inputs", "reading"}, Outcomes()...)
-	args := []any{o.By, FormatTime(now), o.Reason, now.Add(KeepBatch).Unix(), len(counters)}
+	keep := 0
+	if o.KeepCancelled {
+		keep = 1
+	}
+	args := []any{o.By, FormatTime(now), o.Reason, now.Add(KeepBatch).Unix(), keep, len(counters)}
 	for _, c := range counters {
 		args = append(args, c)
 	}
@@ -108,8 +116,10 @@ func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, 
 	}
 	key := BatchKey(o.Name)
 	// First, so that somebody who cancels the batch meanwhile is in both places, or in none.
-	if err := rdb.SRem(ctx, CancelledKey, o.Name).Err(); err != nil {
-		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
+	if !o.KeepCancelled {
+		if err := rdb.SRem(ctx, CancelledKey, o.Name).Err(); err != nil {
+			return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
+		}
 	}
 	createdAt, err := beginScript.Run(ctx, rdb, []string{key, key + ":i"}, args...).Text()
 	if err != nil {

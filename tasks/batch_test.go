@@ -188,6 +188,29 @@ func TestBatchFields(t *testing.T) {
 	})
 }
 
+// To go on with a batch takes a cancellation back, unless one that enqueues for others leaves it.
+func TestOpeningACancelledBatch(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		p := realProducer(t, rdb)
+		add(t, openBatch(t, p, "b"), "1")
+		rdb.HSet(t.Context(), tasks.BatchKey("b"), "cancelled_at", "now", "cancelled_by", "alice")
+		rdb.SAdd(t.Context(), tasks.CancelledKey, "b")
+		for _, keep := range []bool{true, false} {
+			b, err := p.OpenBatch(t.Context(), tasks.BatchOptions{Name: "b", KeepCancelled: keep})
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(t, b, "2")
+			_ = b.Close(t.Context())
+			marked, listed := rdb.HExists(t.Context(), tasks.BatchKey("b"), "cancelled_at").Val(), rdb.SIsMember(t.Context(), tasks.CancelledKey, "b").Val()
+			if marked != keep || listed != keep || b.Cancelled() != keep {
+				t.Errorf("keep %v: marked %v, listed %v, seen %v", keep, marked, listed, b.Cancelled())
+			}
+		}
+	})
+}
+
 // Many goroutines enqueue the same rows under two names; every row counts once in each.
 func TestBatchesAtOnce(t *testing.T) {
 	t.Parallel()

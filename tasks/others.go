@@ -116,17 +116,16 @@ func (b *Batch) recognize(ctx context.Context, ids ...string) error {
 		short[i] = shortID(id)
 	}
 	asked := make([]*redis.SliceCmd, len(names))
-	_, err = b.producer.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, name := range names {
-			asked[i] = pipe.HMGet(ctx, idsKey(name), short...)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("looking for recalls in the batches that %s has duplicates of: %w", b.name, err)
+	var wg sync.WaitGroup
+	for i, name := range names { // at once, so that they are sent together, with what others send
+		wg.Go(func() { asked[i] = b.producer.reader.HMGet(ctx, idsKey(name), short...) })
 	}
+	wg.Wait()
 	var counts []Count
 	for i, name := range names {
+		if err := asked[i].Err(); err != nil {
+			return fmt.Errorf("looking for recalls in the batch %s: %w", name, err)
+		}
 		for j, v := range asked[i].Val() {
 			for _, seq := range numbersOf(v) {
 				counts = append(counts, Count{ID: ids[j], Of: Number{name, seq}})

@@ -156,8 +156,7 @@ type openBatch struct {
 	used time.Time
 }
 
-// openBatches opens the batches of a step, and refuses the entries of cancelled ones. Opening a cancelled batch would take the
-// cancellation back.
+// openBatches opens the batches of a step, and refuses the entries of cancelled ones.
 func (in *Inbox) openBatches(ctx context.Context, items []item) {
 	standing := map[string]*redis.SliceCmd{}
 	pipe := in.rdb.Pipeline()
@@ -199,7 +198,7 @@ func (in *Inbox) openBatch(ctx context.Context, name string) error {
 		b.used = time.Now()
 		return nil
 	}
-	b, err := in.producer.OpenBatch(ctx, tasks.BatchOptions{Name: name, By: "inbox"})
+	b, err := in.producer.OpenBatch(ctx, tasks.BatchOptions{Name: name, By: "inbox", KeepCancelled: true})
 	if err != nil {
 		return err
 	}
