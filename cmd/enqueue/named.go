@@ -88,6 +88,10 @@ func (b *book) lanes(ctx context.Context) ([]tasks.Lane, error) {
 	if err != nil {
 		return nil, err
 	}
+	entries, err := b.rdb.HGetAll(ctx, tasks.LanesKey).Result() // also those that cannot be read, which a worker has served
+	if err != nil {
+		return nil, err
+	}
 	queues, err := b.rdb.SMembers(ctx, asynqQueuesKey).Result()
 	if err != nil {
 		return nil, err
@@ -96,9 +100,11 @@ func (b *book) lanes(ctx context.Context) ([]tasks.Lane, error) {
 	for _, queue := range queues {
 		provider, app, _, ours := tasks.ParseQueue(queue)
 		l := tasks.Lane{Provider: provider, App: app}
-		if ours && !slices.ContainsFunc(lanes, func(other tasks.Lane) bool { return other.Name() == l.Name() }) {
-			lanes = append(lanes, l)
+		if _, published := entries[l.Name()]; published || !ours {
+			continue
 		}
+		entries[l.Name()] = "" // its other queue is not another lane
+		lanes = append(lanes, l)
 	}
 	return lanes, nil
 }
