@@ -153,7 +153,7 @@ func addMany(t testing.TB, rdb redis.Cmdable, from, to int, more ...any) {
 
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for !condition() {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not come to that: %s", what)
