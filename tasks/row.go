@@ -142,16 +142,14 @@ func DecodeRow(line []byte) (Row, error) {
 	return row, refuse("row", string(line), "is no JSON object: "+providers.Line(err.Error(), maxShown))
 }
 
-// addKey adds a key of a JSON object. Null and the empty text are no field, but given twice they are still a repeated key.
+// addKey adds a key of a JSON object. Null and the empty text are no field, also beside another name of it that has a value; the same
+// key given twice is still a repeated one.
 func (row *Row) addKey(name string, v value, seen *[]string) *FieldError {
 	field, known := Canonical(name)
-	if !known {
-		field = name
+	if slices.Contains(*seen, name) {
+		return row.repeated(cmp.Or(field, name), name, v.text)
 	}
-	if slices.Contains(*seen, field) {
-		return row.repeated(field, name, v.text)
-	}
-	*seen = append(*seen, field)
+	*seen = append(*seen, name)
 	if v.null && known {
 		return nil
 	}

@@ -268,6 +268,24 @@ func TestSentAtForms(t *testing.T) {
 	}
 }
 
+// Null and the empty text are no field, also beside a vendor's own name for it.
+func TestNothingBesideAField(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		`{"provider":"engagelab","message_id":"1","msgid":null,"sent_at":1795132800}`,
+		`{"provider":"engagelab","msg_id":"","message_id":"1","sent_at":1795132800}`,
+		`{"provider":"engagelab","message_id":"1","sent_at":1795132800,"dateTime":null}`,
+	} {
+		row, err := tasks.DecodeRow([]byte(line))
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+		if r, _, refused := row.Recall(tasks.RowOptions{Now: now}); refused != nil || r.MessageID != "1" || r.SentAt != midnight {
+			t.Errorf("%s: %+v, %v", line, r, refused)
+		}
+	}
+}
+
 func TestParseSentAtTakesAnAge(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]time.Time{

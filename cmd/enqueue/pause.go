@@ -121,7 +121,7 @@ func (b *book) switchQueues(ctx context.Context, l tasks.Lane, pause bool) (swit
 	if err != nil {
 		return s, err
 	}
-	before, err := lane.ReadStatus(ctx, b.rdb, l, now)
+	before, err := lane.ReadBrief(ctx, b.rdb, l, now)
 	if err != nil {
 		return s, b.failure(err)
 	}
@@ -143,7 +143,7 @@ func (b *book) switchQueues(ctx context.Context, l tasks.Lane, pause bool) (swit
 			_ = b.rdb.Publish(ctx, tasks.WakeChannel, q.Name).Err()
 		}
 	}
-	after, err := lane.ReadStatus(ctx, b.rdb, l, now)
+	after, err := lane.ReadBrief(ctx, b.rdb, l, now)
 	if err != nil {
 		return s, b.failure(err)
 	}

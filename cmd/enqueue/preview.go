@@ -292,7 +292,7 @@ func (v *previewing) laneOf(ctx context.Context, r tasks.Recall) *lanePreview {
 	now := v.now()
 	from, made := now, []time.Time(nil)
 	if v.rdb != nil {
-		if s, err := lane.ReadStatus(ctx, v.rdb, l.lane, now); err == nil {
+		if s, err := lane.ReadBrief(ctx, v.rdb, l.lane, now); err == nil {
 			l.status, from, made = &s, s.Opens(now), s.Made
 			l.before = s.Urgent.Open()
 			if v.priority == tasks.Bulk {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -40,9 +39,6 @@ func (p *program) redisOptions() (redisconn.Options, error) {
 			}
 			return p.env(name)
 		})
-		if url != "" {
-			err = withoutPlace(err)
-		}
 		if err != nil {
 			return o, err
 		}
@@ -71,23 +67,6 @@ func (p *program) redisURL() string {
 		}
 	}
 	return ""
-}
-
-// withoutPlace leaves out what is wrong with where the configuration says that Redis is, which does not count if somebody has said
-// otherwise.
-func withoutPlace(err error) error {
-	bad, is := errors.AsType[*config.Error](err)
-	if !is {
-		return err
-	}
-	other := *bad
-	other.Faults = slices.DeleteFunc(slices.Clone(bad.Faults), func(f config.Fault) bool {
-		return f.Path == "redis.url" || strings.HasPrefix(f.Path, "redis.cluster")
-	})
-	if len(other.Faults) == 0 {
-		return nil
-	}
-	return &other
 }
 
 // configFile is the configuration to read: the one that was named, or the usual one if nothing else says where Redis is.

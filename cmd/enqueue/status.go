@@ -258,7 +258,7 @@ func (s *standingOf) lookAtLane(ctx context.Context, rdb redis.UniversalClient, 
 	if !s.open() || i < 0 {
 		return nil
 	}
-	status, err := lane.ReadStatus(ctx, rdb, lanes[i], now)
+	status, err := lane.ReadBrief(ctx, rdb, lanes[i], now)
 	if err != nil {
 		return err
 	}

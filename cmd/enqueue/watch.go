@@ -219,7 +219,7 @@ func (b *book) lanesOf(ctx context.Context, batch ledger.Batch, now time.Time) (
 	}
 	views := make([]laneView, len(list))
 	for i, l := range list {
-		status, err := lane.ReadStatus(ctx, b.rdb, l, now)
+		status, err := lane.ReadBrief(ctx, b.rdb, l, now)
 		if err != nil {
 			return nil, err
 		}

@@ -69,6 +69,24 @@ const small = `apps:
   - {provider: jiguang, app: news, channel_key: key1, master_secret: secret1}
 `
 
+// Where the environment says where Redis is, what the file says of that does not count.
+func TestTheFilesRedisDoesNotCountBesideTheEnvironments(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"redis: {url: '${UNSET}'}\n", "redis: {cluster: ['${UNSET}']}\n", "redis: {url: 'http://no'}\n"} {
+		path := filepath.Join(t.TempDir(), "recallq.yaml")
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		set := func(name string) (string, bool) { return "redis://10.0.0.1:6379/0", name == RedisURLVariable }
+		if o, err := LoadRedis(path, set); err != nil || o.URL != "redis://10.0.0.1:6379/0" || len(o.Cluster) > 0 {
+			t.Errorf("%s: %+v, %v", file, o, err)
+		}
+		if _, err := LoadRedis(path, func(string) (string, bool) { return "", false }); err == nil {
+			t.Errorf("%s is taken", file)
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	path := write(t, `apps:

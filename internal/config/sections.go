@@ -47,12 +47,25 @@ func (d *decoder) subsection(top section, key string, known []string) section {
 func (d *decoder) redis(top section) redisconn.Options {
 	s := d.subsection(top, "redis", redisKeys)
 	o := redisconn.Options{
-		URL: d.text(s, "url", ""), Username: d.text(s, "username", ""),
-		CAFile: d.path(s, "ca_file"), CertFile: d.path(s, "cert_file"), KeyFile: d.path(s, "key_file"),
+		Username: d.text(s, "username", ""),
+		CAFile:   d.path(s, "ca_file"), CertFile: d.path(s, "cert_file"), KeyFile: d.path(s, "key_file"),
 		RequireDurable: d.boolean(s, "require_durable", false),
 	}
 	o.Password, _ = d.secret(s, "password")
 	o.SentinelPassword, _ = d.secret(s, "sentinel_password")
+	override, overridden := d.env(RedisURLVariable)
+	if overridden = overridden && override != ""; overridden {
+		o = o.WithURL(override) // what the file says of the place does not count, a variable that is not set included
+	} else {
+		d.place(s, &o)
+	}
+	d.checkRedis(s, o, overridden)
+	return o
+}
+
+// place reads where Redis is.
+func (d *decoder) place(s section, o *redisconn.Options) {
+	o.URL = d.text(s, "url", "")
 	nodes, given := d.list(s, "cluster")
 	if given && len(nodes) == 0 {
 		d.fault(s.lineOf("cluster"), s.pathOf("cluster"), "is empty; name some of the nodes as host:port, or remove the key")
@@ -62,13 +75,6 @@ func (d *decoder) redis(top section) redisconn.Options {
 			o.Cluster = append(o.Cluster, v.text)
 		}
 	}
-	override, overridden := d.env(RedisURLVariable)
-	overridden = overridden && override != ""
-	if overridden {
-		o = o.WithURL(override)
-	}
-	d.checkRedis(s, o, overridden)
-	return o
 }
 
 // checkRedis reports what the connection's own check finds, at the keys that it is about.

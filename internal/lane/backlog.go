@@ -4,12 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -107,15 +105,4 @@ func (l *Lane) found(ctx context.Context, look lookout, at time.Time, before int
 		return err
 	}
 	return l.rdb.HSet(ctx, l.keys[0], fieldExpiry, text).Err()
-}
-
-// Takes is how long a lane needs for so many calls at its limits: the longest that any of them asks for. It does not know
-// what was called before; [Schedule.Skip] does.
-func Takes(limits []providers.Limit, calls int64) time.Duration {
-	var longest float64
-	for _, l := range limits {
-		windows := (calls + int64(l.Calls) - 1) / int64(l.Calls)
-		longest = max(longest, float64(max(windows-1, 0))*float64(period(l)))
-	}
-	return time.Duration(min(longest, math.MaxInt64/2))
 }

@@ -22,8 +22,8 @@ var lookScript = redis.NewScript(lookSource)
 const (
 	// lookMost is how many waiting recalls a worker looks through. Beyond, the earliest time told has to do.
 	lookMost = 1_000_000
-	// glanceMost is how many somebody does who waits for the answer and may ask again half a second later, as "enqueue watch" does.
-	// It is for lanes without a worker: of others a worker's finding is there.
+	// glanceMost is how many somebody does who waits for the answer. It is for lanes without a worker: of others a worker's finding
+	// is there.
 	glanceMost = 10_000
 	// lookAlways is how many are looked through whenever somebody asks; of more, a finding is kept for a while.
 	lookAlways = 2000

@@ -61,17 +61,31 @@ func (s Status) Opens(now time.Time) time.Time {
 // A hold binds only the credentials it was seen with, and which those are only the lane's workers know: of the holds on record
 // it takes the one that they have published. Those of earlier credentials stay on record and mean nothing.
 func ReadStatus(ctx context.Context, rdb redis.Cmdable, l tasks.Lane, now time.Time) (Status, error) {
-	r, err := readLane(ctx, rdb, l)
+	s, r, err := readStatus(ctx, rdb, l, now)
 	if err != nil {
 		return Status{}, err
 	}
-	s := r.status(now)
-	s.Hold = binding(r.state, l)
 	look := lookout{rdb: rdb, queues: r.queues, now: now, rest: hurry}
 	if s.NextExpiry, err = look.glance(ctx, readFinding(r.state[fieldExpiry])); err != nil {
 		return Status{}, fmt.Errorf("read how the lane %s stands: %w", l.Name(), err)
 	}
 	return s, nil
+}
+
+// ReadBrief is [ReadStatus] without the next expiry, for those who do not need it: to find it may take a while.
+func ReadBrief(ctx context.Context, rdb redis.Cmdable, l tasks.Lane, now time.Time) (Status, error) {
+	s, _, err := readStatus(ctx, rdb, l, now)
+	return s, err
+}
+
+func readStatus(ctx context.Context, rdb redis.Cmdable, l tasks.Lane, now time.Time) (Status, laneReads, error) {
+	r, err := readLane(ctx, rdb, l)
+	if err != nil {
+		return Status{}, r, err
+	}
+	s := r.status(now)
+	s.Hold = binding(r.state, l)
+	return s, r, nil
 }
 
 // laneReads is what Redis has of a lane.

@@ -194,13 +194,6 @@ func (r *Reader) objectItem(number int, text []byte) Item {
 	item.object = r.renamed(bytes.Clone(text))
 	row, err := tasks.DecodeRow(item.object)
 	if err != nil {
-		if object, ok := withoutAbsent(item.object); ok {
-			if again, errAgain := tasks.DecodeRow(object); errAgain == nil {
-				row, err, item.object = again, nil, object
-			}
-		}
-	}
-	if err != nil {
 		item.Fault = faultOf(err, item.object)
 	}
 	item.Row = row

@@ -84,39 +84,6 @@ func renameKeys(object []byte, columns map[string]string, missing map[string]boo
 	return append(out, '}'), leftOut, true
 }
 
-// withoutAbsent leaves out keys that hold null or the empty text, which is the same as no key, where the object has their field
-// under another name.
-func withoutAbsent(object []byte) ([]byte, bool) {
-	members, ok := membersOf(object)
-	if !ok {
-		return nil, false
-	}
-	names := make(map[string][]string)
-	for _, m := range members {
-		field, _ := tasks.Canonical(m.key)
-		names[field] = append(names[field], m.key)
-	}
-	out := []byte{'{'}
-	for _, m := range members {
-		field, known := tasks.Canonical(m.key)
-		if known && m.empty() && len(names[field]) > 1 && once(names[field], m.key) {
-			continue
-		}
-		out = appendMember(out, m.key, m.value)
-	}
-	return append(out, '}'), true
-}
-
-func once(names []string, name string) bool {
-	n := 0
-	for _, other := range names {
-		if other == name {
-			n++
-		}
-	}
-	return n == 1
-}
-
 // Filled returns the item with what the options give its row: see [tasks.Row.Filled].
 func (i Item) Filled(opt tasks.RowOptions) Item {
 	if members, ok := membersOf(i.object); ok && i.Fault != nil {
