@@ -29,10 +29,12 @@ func (p *program) redisOptions() (redisconn.Options, error) {
 	if hasPassword(p.common.redis) {
 		return redisconn.Options{}, fmt.Errorf("--redis: a password in the URL shows in the process list and the shell's history; use %s, --redis-password-file or the configuration", redisURLEnv)
 	}
-	url := p.redisURL()
+	url, err := p.redisURL()
+	if err != nil {
+		return redisconn.Options{}, err
+	}
 	o := redisconn.Options{URL: url}
 	if path := p.configFile(url); path != "" {
-		var err error
 		o, err = config.LoadRedis(path, func(name string) (string, bool) {
 			if name == redisURLEnv && url != "" {
 				return url, true
@@ -55,18 +57,24 @@ func (p *program) redisOptions() (redisconn.Options, error) {
 	return o, o.Check()
 }
 
-// redisURL is what was given outside of the configuration. The environment is no process list, so that it may hold a password.
-func (p *program) redisURL() string {
-	if p.common.redis != "" {
-		return p.common.redis
-	}
+// redisURL is what was given outside of the configuration; its error names where. The environment is no process list, so that it may
+// hold a password.
+func (p *program) redisURL() (string, error) {
+	url, from := p.common.redis, "--redis"
 	for _, name := range []string{redisURLEnv, redisEnv} {
-		if url, _ := p.env(name); url != "" {
+		if url != "" {
+			break
+		}
+		if url, _ = p.env(name); url != "" {
+			from = name
 			p.uses(name)
-			return url
 		}
 	}
-	return ""
+	var fault *redisconn.FieldError
+	if url != "" && errors.As(redisconn.Options{URL: url}.Check(), &fault) {
+		return "", fmt.Errorf("%s: %s", from, fault.Reason)
+	}
+	return url, nil
 }
 
 // configFile is the configuration to read: the one that was named, or the usual one if nothing else says where Redis is.

@@ -37,12 +37,14 @@ type Dequeuer struct {
 
 	wake chan struct{} // holds a token when something may have come
 
-	tickets  tickets
-	swept    map[string]time.Time // when cancelled batches were last looked for; the sweep's own
-	lastLook time.Time            // when a look last found nothing; the sweep's own
+	tickets tickets
+
+	sweeping sync.Mutex           // held while the queue is looked through, for what follows
+	swept    map[string]time.Time // when cancelled batches were last looked for
+	lastLook time.Time            // when a look last found nothing
 
 	ending bool // see [NewEnder]
-	clean  bool // ending: a look has found nothing; the sweep's own
+	clean  bool // ending: a look has found nothing
 }
 
 // NewDequeuer returns the client for the server of one queue of a lane. Once stop is closed nothing more is taken from it.

@@ -54,6 +54,8 @@ const (
 // [tasks.DueKey]), or now and then while the lane is closed. It returns how many were found. A payload of a newer version is found
 // only when it is too late: to cancel it takes a worker that knows it.
 func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
+	d.sweeping.Lock()
+	defer d.sweeping.Unlock()
 	at := d.lane.now()
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
 	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()

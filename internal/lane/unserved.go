@@ -51,6 +51,8 @@ func (d *Dequeuer) runEnding(ctx context.Context, keys []string, args []any, eva
 // SweepUnserved is [Dequeuer.Sweep] for a queue that no worker serves. Nobody moves due retries there, or takes over what a
 // worker left behind when it died, so it looks at all that. It returns about how many were found; there may be more.
 func (d *Dequeuer) SweepUnserved(ctx context.Context, cancelled []string) (int, error) {
+	d.sweeping.Lock()
+	defer d.sweeping.Unlock()
 	at := d.lane.now()
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
 	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()
