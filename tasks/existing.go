@@ -43,6 +43,15 @@ const QueuesKey = "asynq:queues"
 // archived, completed and lease, and its mark paused.
 func QueueKey(queue, part string) string { return "asynq:{" + queue + "}:" + part }
 
+// statesOf returns the lists and sorted sets of a queue that hold its tasks: none of them exists if it has none.
+func statesOf(queue string) []string {
+	var keys []string
+	for _, part := range []string{"pending", stateActive, "scheduled", "retry", stateArchived, stateCompleted} {
+		keys = append(keys, QueueKey(queue, part))
+	}
+	return keys
+}
+
 // TaskKey returns the key of the hash in which asynq keeps a task, and the worker its marks.
 func TaskKey(queue, id string) string { return QueueKey(queue, "t:"+id) }
 

@@ -172,13 +172,12 @@ func (p *Producer) resolve(ctx context.Context, r Recall, now time.Time, allowUn
 	if err != nil {
 		return r, 0, err
 	}
-	resolved, refused := Resolve(r, have.lanes, now, false)
-	if refused.isUnserved() {
+	if !have.serve(r) {
 		if have, err = p.lanes.get(ctx, p.rdb, lanesAgain); err != nil {
 			return r, 0, err
 		}
-		resolved, refused = Resolve(r, have.lanes, now, allowUnserved)
 	}
+	resolved, refused := Resolve(r, have.lanes, now, allowUnserved)
 	if refused.isUnserved() && have.broken != nil {
 		return r, 0, have.broken
 	}
@@ -216,6 +215,11 @@ type published struct {
 	broken error // names one that could not be read
 	// read is by the real clock: how old the copy is has nothing to do with the producer's.
 	read time.Time
+}
+
+// serve reports whether one of the lanes may be the recall's.
+func (p published) serve(r Recall) bool {
+	return slices.ContainsFunc(p.lanes, func(l Lane) bool { return l.Provider == r.Provider && (r.App == "" || r.App == l.App) })
 }
 
 // get returns the published lanes, read again if the copy is as old as age.

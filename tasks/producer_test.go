@@ -156,6 +156,54 @@ func TestEnqueuedAgain(t *testing.T) {
 	}
 }
 
+// A lot asks about the other queue as a whole before it asks for its recalls there: a task alone in any of the states is seen.
+func TestALotSeesWhatIsInTheOtherQueue(t *testing.T) {
+	t.Parallel()
+	ended := func(result error) func(*testing.T, *redis.Client, string, string) {
+		return func(t *testing.T, rdb *redis.Client, queue, id string) { end(t, rdb, queue, id, "", result) }
+	}
+	for state, act := range map[string]func(t *testing.T, rdb *redis.Client, queue, id string){
+		"pending":   func(*testing.T, *redis.Client, string, string) {},
+		"active":    func(t *testing.T, rdb *redis.Client, queue, id string) { hold(t, rdb, queue, id) },
+		"retry":     ended(errLater),
+		"completed": ended(nil),
+		"archived":  ended(fmt.Errorf("given up: %w", asynq.SkipRetry)),
+		"scheduled": func(t *testing.T, rdb *redis.Client, queue, id string) {
+			key := tasks.TaskKey(queue, id)
+			if err := rdb.Rename(t.Context(), tasks.QueueKey(queue, "pending"), "gone").Err(); err != nil {
+				t.Fatal(err)
+			}
+			rdb.HSet(t.Context(), key, "state", "scheduled")
+			rdb.ZAdd(t.Context(), tasks.QueueKey(queue, "scheduled"), redis.Z{Score: float64(now.Add(time.Hour).Unix()), Member: id})
+		},
+	} {
+		for _, first := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
+			t.Run(fmt.Sprintf("%s, %s", state, first), func(t *testing.T) {
+				t.Parallel()
+				onBoth(t, func(t *testing.T, rdb *redis.Client) {
+					p := realProducer(t, rdb)
+					one := enqueue(t, p, row("1"), tasks.WithPriority(first))
+					act(t, rdb, one.Queue, one.ID)
+					if n := entries(t, rdb, one.ID); n != 1 {
+						t.Fatalf("asynq has it in %d lists to begin with", n)
+					}
+					got := openBatch(t, p, "b").EnqueueAll(t.Context(), []tasks.Recall{row("1")}, tasks.WithPriority(other(one.Queue)))[0]
+					var want tasks.Status = tasks.Duplicate
+					if state == "archived" {
+						want = tasks.Enqueued
+					}
+					if got.Err != nil || got.Result.Status != want {
+						t.Errorf("%+v", got)
+					}
+					if n := entries(t, rdb, one.ID); n != 1 {
+						t.Errorf("asynq has it in %d lists", n)
+					}
+				})
+			})
+		}
+	}
+}
+
 // entries counts in how many of asynq's lists and sets, of both queues, a task stands.
 func entries(t *testing.T, rdb *redis.Client, id string) (n int) {
 	t.Helper()

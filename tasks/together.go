@@ -96,8 +96,9 @@ func (b *Batch) recognizeAll(ctx context.Context, rows []lotRow) {
 	}
 }
 
-// look finds which of some rows are not in the other queue of their lane, and calls them fresh. Hardly any is there, so one question asks
-// about all rows of a queue, and only where some are, about each.
+// look finds which of some rows are not in the other queue of their lane, and calls them fresh. That queue is empty most of the time, and
+// where it is not, hardly any of the rows is there: so one question asks about the queue, one about all rows, and only where some are
+// there, about each.
 func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) bool, failed func(*lotRow, error)) {
 	queues := map[string][]*lotRow{}
 	for i := range rows {
@@ -106,23 +107,28 @@ func (b *Batch) look(ctx context.Context, rows []lotRow, which func(*lotRow) boo
 		}
 	}
 	for queue, all := range queues {
-		keys := make([]string, len(all))
-		for i, row := range all {
+		b.lookIn(ctx, queue, all, failed)
+	}
+}
+
+func (b *Batch) lookIn(ctx context.Context, queue string, rows []*lotRow, failed func(*lotRow, error)) {
+	n, err := b.producer.rdb.Exists(ctx, statesOf(queue)...).Result()
+	if err == nil && n > 0 {
+		keys := make([]string, len(rows))
+		for i, row := range rows {
 			keys[i] = TaskKey(queue, row.task.id)
 		}
-		n, err := b.producer.rdb.Exists(ctx, keys...).Result()
-		switch {
-		case err != nil:
-			for _, row := range all {
-				failed(row, err)
-			}
-		case n > 0:
-			b.lookForEach(ctx, keys, all, failed)
-		default:
-			for _, row := range all {
-				row.fresh = true
-			}
+		if n, err = b.producer.rdb.Exists(ctx, keys...).Result(); err == nil && n > 0 {
+			b.lookForEach(ctx, keys, rows, failed)
+			return
 		}
+	}
+	for _, row := range rows {
+		if err != nil {
+			failed(row, err)
+			continue
+		}
+		row.fresh = true
 	}
 }
 

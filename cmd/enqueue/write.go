@@ -16,7 +16,7 @@ import (
 const (
 	// writers is how many lots are on their way to Redis at a time, and lotSize how many recalls each has at most: enough to keep
 	// Redis busy while the next rows are read. What is in memory is bounded by them.
-	writers = 4
+	writers = 6
 	lotSize = 250
 	// urgentUpTo is the number of rows up to which a file is urgent.
 	urgentUpTo = 1000
