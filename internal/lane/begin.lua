@@ -13,7 +13,7 @@
 -- A claim keeps the slot, or the probe, for the one recall that the dequeuer goes on to take from its queue; without it,
 -- all workers would take one each, and all but one would have to put theirs back.
 --
--- Returns {verdict, now, until, reason, probe, ok_at}; verdict is go, wait, another (this recall was the last to be refused:
+-- Returns {verdict, now, until, reason, probe, ok_at}; verdict is go (until: when the next may be let through), wait, another (this recall was the last to be refused:
 -- another one had better be the probe), expired, or day (the days given are not today's).
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -73,7 +73,8 @@ if shut_until > now then
   return wait(shut_until, raw[2] or 'throttled')
 end
 
--- Limits: when is the next slot, how many are free, and when is the one after this?
+-- Limits: when is the next slot, how many are free, and when is the one after this? Calls in flight count. But what they have is not
+-- gone for sure, since a call may not be written and a claim come to nothing: what only they keep is asked for again soon.
 local at, free, after = now, 1e9, 0
 if limited then
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[6]))
@@ -81,9 +82,11 @@ end
 for i = 9, #ARGV, 4 do
   local calls, per = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   local from, room
+  local soon = now + 500
   if per > 0 then
     from = now - per - 2 -- clocks are read to the millisecond
     room = function(e) return e + per + 2 end
+    soon = now + math.min(per / 2, 500)
   else
     local first, last = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
     if now < first or now >= last then
@@ -94,30 +97,29 @@ for i = 9, #ARGV, 4 do
     if now < first + edge then at = math.max(at, first + edge) end
   end
   local made = redis.call('ZCOUNT', KEYS[3], '(' .. from, '+inf')
-  local used = made + flying
-  local function when(leave) -- the time when the call that must leave the window has left it
-    local e = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', leave, 1)
-    if per > 0 and not e[2] then -- it is still in flight: ask again soon
-      return now + math.min(per / 2, 1000)
-    end
-    return room(tonumber(e[2] or now))
+  local function opening(taken) -- when there is a slot beside so many: the call that must leave the window has left it
+    if taken < calls then return now end
+    local e = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', taken - calls, 1)
+    return e[2] and room(tonumber(e[2])) or soon
   end
-  if used >= calls then
-    at = math.max(at, when(used - calls))
-    free = 0
-  else
-    free = math.min(free, calls - used)
-    if used + 1 >= calls then after = math.max(after, when(used + 1 - calls)) end
+  local function slot(more) -- the same beside the calls made, those in flight and more
+    return math.max(opening(made + more), math.min(opening(made + flying + more), soon))
   end
+  at = math.max(at, slot(0))
+  free = math.min(free, math.max(0, calls - made - flying))
+  if made + flying + 1 >= calls then after = math.max(after, slot(1)) end
 end
 
-if limited and not urgent and not (probe == 1 and hold.urgent) then
-  -- An urgent recall takes the next slot, whether it waits in its queue or at this gate.
-  local first = 0
+-- Slow start: wrong credentials must cost one call, not one for each worker.
+local allow = tonumber(raw[5] or 1)
+local starting = probe == 0 and allow < 4096
+
+-- An urgent recall takes the next slot, whether it waits in its queue or at this gate.
+local first = 0
+if (limited or starting) and not urgent and not (probe == 1 and hold.urgent) then
   if redis.call('EXISTS', KEYS[5]) == 0 then first = redis.call('LLEN', KEYS[4]) end
-  local urgent_until = tonumber(raw[7] or 0)
-  if urgent_until > now then first = first + 1 end
-  if at <= now and first >= free then
+  if tonumber(raw[7] or 0) > now then first = first + 1 end
+  if limited and at <= now and first >= free then
     return wait(now + 250, 'urgent')
   end
 end
@@ -127,14 +129,17 @@ if at > now then
   return wait(at, 'limit')
 end
 
--- Slow start: wrong credentials must cost one call, not one for each worker.
-local allow = tonumber(raw[5] or 1)
-if probe == 0 and flying >= allow then return wait(now + 250, 'start') end
+-- Of the few calls at the start some are left to urgent recalls, but not more than they have workers.
+if starting and flying + math.min(first, 2) >= allow then
+  if urgent then redis.call('HSET', KEYS[1], 'urgent_until', now + 500) end
+  return wait(now + 250, 'start')
+end
 
 redis.call('ZADD', KEYS[2], now + tonumber(ARGV[5]), id)
 if held then
   hold.probe, hold.probe_until = id, now + tonumber(ARGV[5])
   redis.call('HSET', KEYS[1], held, cjson.encode(hold))
+  after, why = math.max(after, hold.probe_until), hold.reason -- nobody else passes while it is under way
 end
 if urgent and raw[7] then redis.call('HDEL', KEYS[1], 'urgent_until') end
-return {'go', now, after, '', probe, ok_at}
+return {'go', now, after, why, probe, ok_at}

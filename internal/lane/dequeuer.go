@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -142,14 +143,19 @@ func (d *Dequeuer) dequeue(ctx context.Context, args []any, eval func() *redis.C
 	if id, ok := d.tickets.next(); ok {
 		return d.take(ctx, id, args)
 	}
-	changed := d.lane.changed()
-	if until, _ := d.lane.ClosedUntil(); !until.IsZero() && !d.opened(ctx, until, changed) {
-		return empty(ctx)
+	changed, claimed := d.lane.changed(), false
+	if until, _ := d.lane.ClosedUntil(); !until.IsZero() {
+		if claimed = d.opened(ctx, until, changed); !claimed {
+			return empty(ctx)
+		}
 	}
 	cmd := eval()
 	err := cmd.Err()
 	switch {
 	case err == redis.Nil:
+		if claimed { // another was quicker; should this fail, the claim ends by itself
+			_ = d.lane.release(ctx, d.name)
+		}
 		d.pause(idlePoll)
 	case err != nil && !redis.HasErrorPrefix(err, "NOSCRIPT"):
 		// asynq asks again at once, however long Redis is away.
@@ -172,7 +178,7 @@ func (d *Dequeuer) opened(ctx context.Context, until time.Time, changed <-chan s
 		d.sleep(brokenPoll, nil)
 		return false
 	}
-	if waiting == 0 {
+	if waiting == 0 || d.Paused(ctx) {
 		d.pause(idlePoll)
 		return false
 	}
@@ -182,7 +188,7 @@ func (d *Dequeuer) opened(ctx context.Context, until time.Time, changed <-chan s
 		return false
 	}
 	if a.verdict == "go" {
-		d.lane.note(a.until, ReasonLimit, a.now) // the slot after the one that is claimed
+		d.lane.note(a.until, cmp.Or(a.reason, ReasonLimit), a.now) // the slot after the one that is claimed
 		return true
 	}
 	d.lane.note(a.until, a.reason, a.now)

@@ -550,6 +550,104 @@ func TestAClaimKeepsTheSlotForItsDequeuer(t *testing.T) {
 	w.goes(a, Ask{Dequeuer: "two"})
 }
 
+// A call in flight may not be written after all: a recall must not be given up for what only such a call keeps.
+func TestWhatACallInFlightKeepsIsAskedForAgainSoon(t *testing.T) {
+	t.Parallel()
+	hour, daily := providers.Limit{Calls: 2, Per: time.Hour}, providers.Limit{Calls: 3, Day: true}
+	for name, c := range map[string]struct {
+		limits  []providers.Limit
+		made    int
+		soon    time.Duration
+		written time.Duration // how long the lane is closed if it is
+	}{
+		"day":            {[]providers.Limit{daily}, 2, 500 * time.Millisecond, 21*time.Hour + time.Second},
+		"hour":           {[]providers.Limit{hour}, 1, 500 * time.Millisecond, time.Hour + 2*time.Millisecond},
+		"none made":      {[]providers.Limit{{Calls: 1, Day: true}}, 0, 500 * time.Millisecond, 22*time.Hour + time.Second},
+		"second":         {[]providers.Limit{{Calls: 2, Per: 200 * time.Millisecond}}, 1, 100 * time.Millisecond, 202 * time.Millisecond},
+		"hour and a day": {[]providers.Limit{hour, daily}, 1, 500 * time.Millisecond, time.Hour + 2*time.Millisecond},
+	} {
+		for _, written := range []bool{false, true} {
+			w := newWorld(t)
+			a, b := w.process("a", c.limits...), w.process("b", c.limits...)
+			for range c.made {
+				w.settle(a, w.goes(a, Ask{}), noFault)
+			}
+			if name == "day" {
+				w.pass(time.Hour)
+			}
+			flying := w.goes(a, Ask{})
+			_, got := w.begin(b, Ask{Urgent: true})
+			if wait := got.until.Sub(w.now); got.verdict != "wait" || got.reason != ReasonLimit || wait != c.soon {
+				t.Errorf("%s: %s (%s) for %s, want %s", name, got.verdict, got.reason, wait, c.soon)
+			}
+			if _, err := a.Settle(t.Context(), flying, Settlement{Class: Unavailable, Written: written}); err != nil {
+				t.Fatal(err)
+			}
+			if !written {
+				w.goes(b, Ask{Urgent: true})
+				continue
+			}
+			w.waits(b, Ask{Urgent: true}, ReasonLimit, c.written)
+		}
+	}
+}
+
+// One burst of "too many calls" on a lane is one throttling for the other lanes of its account as well.
+func TestOneBurstThrottlesASiblingOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, sibling := w.process("a"), New(w.rdb, Options{Provider: "timchat", App: "chat", Instance: "a"})
+	account := &providers.Fault{Kind: providers.Throttled, Code: "60011"}
+	for range 5 {
+		w.settle(a, w.goes(a, Ask{}), noFault)
+	}
+	var burst []*Pass
+	for range 16 {
+		burst = append(burst, w.goes(a, Ask{}))
+	}
+	for _, p := range burst {
+		w.pass(5 * time.Millisecond)
+		w.settle(a, p, account)
+		want := retry.Decide(retry.Call{Fault: account, Now: w.now, RecallBy: w.now.Add(day)}).Lane
+		if err := sibling.Throttle(t.Context(), p.Began, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.waits(sibling, Ask{}, ReasonThrottled, 5*time.Second-75*time.Millisecond)
+	w.pass(5 * time.Second)
+	later := w.goes(a, Ask{})
+	want := retry.Decide(retry.Call{Fault: account, Now: w.now, RecallBy: w.now.Add(day)}).Lane
+	if err := sibling.Throttle(t.Context(), later.Began, want); err != nil {
+		t.Fatal(err)
+	}
+	w.waits(sibling, Ask{}, ReasonThrottled, 10*time.Second)
+}
+
+// While few calls are let through, urgent recalls go first, in their queue or at the gate. They do not keep more places than they
+// have workers.
+func TestUrgentGoesFirstWhileALaneStarts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.process("a")
+	first := w.goes(a, Ask{})
+	w.waits(a, Ask{Urgent: true}, ReasonStart, 250*time.Millisecond)
+	w.settle(a, first, noFault)
+	second := w.goes(a, Ask{})
+	w.waits(a, Ask{}, ReasonStart, 250*time.Millisecond) // the urgent one at the gate is first
+	w.settle(a, w.goes(a, Ask{Urgent: true}), noFault)
+	w.settle(a, second, noFault) // 8 now
+	for i := range 100 {
+		_, _ = w.mr.Lpush("asynq:{timpush:chat}:pending", fmt.Sprint("id-", i))
+	}
+	for range 6 {
+		w.goes(a, Ask{})
+	}
+	w.waits(a, Ask{}, ReasonStart, 250*time.Millisecond)
+	w.goes(a, Ask{Urgent: true})
+	w.goes(a, Ask{Urgent: true})
+	w.waits(a, Ask{Urgent: true}, ReasonStart, 250*time.Millisecond)
+}
+
 func TestNoCallAtOrAfterRecallBy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -860,6 +958,64 @@ func TestASweepEndsWhenAllThatWaitsIsToEnd(t *testing.T) {
 		if got != n || err != nil || d.Found() != n {
 			t.Errorf("%s: found %d of %d, %v", name, got, n, err)
 		}
+	}
+}
+
+// What is found and not fetched is found again, and not twice.
+func TestASweepKeepsNoOldTickets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := NewDequeuer(w.rdb, w.process("a"), tasks.Urgent, make(chan struct{}))
+	p := tasks.NewProducer(w.rdb, tasks.WithClock(func() time.Time { return w.now }))
+	_, err := p.Enqueue(t.Context(), tasks.Recall{
+		Provider: "timpush", App: "chat", MessageID: "m", SentAt: w.now.Add(time.Minute - day),
+	}, tasks.AllowUnserved())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pass(2 * time.Minute)
+	for range 3 {
+		w.pass(sweepTurn)
+		w.skew(d.lane)
+		if n, err := d.Sweep(t.Context(), nil); n != 1 || err != nil {
+			t.Fatalf("found %d, %v", n, err)
+		}
+	}
+	if n := d.Found(); n != 1 {
+		t.Errorf("%d tickets for one recall", n)
+	}
+}
+
+// Redis may have forgotten that a window closes.
+func TestAnUnservedQueueIsLookedThroughNowAndThen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := NewEnder(w.rdb, w.process("a"), tasks.Urgent, make(chan struct{}))
+	sweep := func() int {
+		t.Helper()
+		w.skew(d.lane)
+		n, err := d.SweepUnserved(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	sweep()
+	p := tasks.NewProducer(w.rdb, tasks.WithClock(func() time.Time { return w.now }))
+	_, err := p.Enqueue(t.Context(), tasks.Recall{
+		Provider: "timpush", App: "chat", MessageID: "m", SentAt: w.now.Add(time.Minute - day),
+	}, tasks.AllowUnserved())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mr.Del(tasks.DueKey("timpush:chat"))
+	w.pass(2 * time.Minute)
+	if n := sweep(); n != 0 {
+		t.Fatalf("found %d without a reason to look", n)
+	}
+	w.pass(sweepAnyway)
+	if n := sweep(); n != 1 {
+		t.Errorf("found %d, want 1", n)
 	}
 }
 

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -175,9 +176,10 @@ func (l *Lane) Enter(ctx context.Context, stop <-chan struct{}, ask Ask) (*Pass,
 		case "expired":
 			return nil, ErrWindowClosed
 		case "another":
+			l.Wake() // for whoever fetches that one
 			return nil, &Closed{Until: asked, Reason: a.reason}
 		case "go":
-			l.note(a.until, ReasonLimit, a.now)
+			l.note(a.until, cmp.Or(a.reason, ReasonLimit), a.now)
 			return &Pass{
 				ID: id, Began: a.now, Fingerprint: a.terms.fingerprint, Probe: a.probe, SucceededAt: a.succeededAt,
 				task: ask.Task, urgent: ask.Urgent, asked: asked, limits: a.terms.limits,
@@ -351,9 +353,17 @@ func nextSlot(limits []providers.Limit) time.Duration {
 	return shortest
 }
 
-// Throttle closes the lane because the vendor throttled another API of the same account.
-func (l *Lane) Throttle(ctx context.Context, want retry.Lane) error {
-	p := &Pass{ID: l.opt.Instance + ":account", Began: l.now(), Fingerprint: l.terms.Load().fingerprint}
+// release gives back a claim that came to nothing.
+func (l *Lane) release(ctx context.Context, dequeuer string) error {
+	terms := l.terms.Load()
+	claim := &Pass{ID: "claim:" + dequeuer, Fingerprint: terms.fingerprint, limits: terms.limits}
+	_, err := l.Settle(ctx, claim, Settlement{Class: Unmade})
+	return err
+}
+
+// Throttle closes the lane because the vendor throttled another API of the same account, in answer to a call that began at a time.
+func (l *Lane) Throttle(ctx context.Context, began time.Time, want retry.Lane) error {
+	p := &Pass{ID: l.opt.Instance + ":account", Began: began, Fingerprint: l.terms.Load().fingerprint}
 	_, err := l.Settle(ctx, p, Settlement{Class: Throttled, Lane: want})
 	return err
 }

@@ -138,7 +138,9 @@ func TestALaneThatOpensAfterRecallByIsNotWaitedFor(t *testing.T) {
 	w := newWorld(t)
 	l := w.process("a", providers.Limit{Calls: 1, Per: 4 * time.Second})
 	w.settle(l, w.goes(l, Ask{}), noFault)
-	_, err := l.Enter(t.Context(), nil, Ask{RecallBy: w.now.Add(2 * time.Second)})
+	soon, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := l.Enter(soon, nil, Ask{RecallBy: w.now.Add(2 * time.Second)})
 	var closed *Closed
 	if !errors.As(err, &closed) || closed.Reason != ReasonLimit {
 		t.Fatalf("got %v, want closed by the limit", err)
@@ -224,6 +226,50 @@ func TestAClosedLanesQueueIsLeftAloneUntilItOpens(t *testing.T) {
 	}
 	if early := time.Until(opens); early > 0 {
 		t.Errorf("Redis was asked for a recall %v before the lane opened", early)
+	}
+}
+
+// Of two processes that are woken for one recall only one gets it. The slot that the other has claimed is free again at once, and a
+// paused queue claims none.
+func TestAClaimThatComesToNothingIsGivenBack(t *testing.T) {
+	t.Parallel()
+	for name, paused := range map[string]bool{"another was quicker": false, "paused": true} {
+		w := newWorld(t)
+		l, other := w.process("a", perSecond), w.process("b", perSecond)
+		_, _ = w.mr.Lpush("asynq:{timpush:chat}:pending", "id")
+		if paused {
+			_ = w.mr.Set("asynq:{timpush:chat}:paused", "1")
+		}
+		s := &spy{UniversalClient: w.rdb, asked: make(chan struct{}, 10)}
+		d := NewDequeuer(s, l, tasks.Urgent, make(chan struct{}))
+		l.note(w.now.Add(time.Millisecond), ReasonLimit, w.now)
+		d.Wake() // it does not wait afterwards
+		d.EvalSha(t.Context(), "sha", dequeueKeys("timpush:chat"))
+		if asked := len(s.asked) == 1; asked == paused {
+			t.Errorf("%s: asked for a recall: %t", name, asked)
+		}
+		w.goes(other, Ask{Urgent: true})
+	}
+}
+
+// While a held lane is probed, nothing else is taken from its queues.
+func TestAProbeLeavesTheQueueAsItIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l := w.process("a")
+	w.settle(l, w.goes(l, Ask{}), refused)
+	w.pass(30 * time.Second)
+	probe, err := l.Enter(t.Context(), nil, Ask{})
+	if err != nil || !probe.Probe {
+		t.Fatal(probe, err)
+	}
+	until, why := l.ClosedUntil()
+	if left := time.Until(until); why != "credentials" || left < 11*time.Second || left > 12*time.Second {
+		t.Errorf("closed for %s (%s) while the probe is under way, want 12 s", left, why)
+	}
+	w.settle(l, probe, noFault)
+	if until, _ := l.ClosedUntil(); time.Until(until) > 0 {
+		t.Error("the lane is not asked again after its probe")
 	}
 }
 

@@ -111,8 +111,11 @@ func readLane(ctx context.Context, rdb redis.Cmdable, l tasks.Lane) (laneReads, 
 		readQueue(ctx, pipe, tasks.Queue(l.Provider, l.App, tasks.Urgent)),
 		readQueue(ctx, pipe, tasks.Queue(l.Provider, l.App, tasks.Bulk)),
 	}}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return laneReads{}, fmt.Errorf("read how the lane %s stands: %w", l.Name(), err)
+	cmds, _ := pipe.Exec(ctx) // its error is the first one: of a mark that is not there, hardly ever of what matters
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return laneReads{}, fmt.Errorf("read how the lane %s stands: %w", l.Name(), err)
+		}
 	}
 	r.state = state.Val()
 	if made == nil {

@@ -182,7 +182,7 @@ func TestStatus(t *testing.T) {
 
 		// Throttled.
 		l := New(rdb, Options{Provider: "jiguang", App: "news", Fingerprint: "new", Instance: "x"})
-		if err := l.Throttle(ctx, retry.Lane{Wait: retry.Schedule{First: 20 * time.Second, Max: time.Minute}}); err != nil {
+		if err := l.Throttle(ctx, time.Now(), retry.Lane{Wait: retry.Schedule{First: 20 * time.Second, Max: time.Minute}}); err != nil {
 			t.Fatal(err)
 		}
 		if until := time.Until(read().Throttled); until < 15*time.Second || until > 21*time.Second {
@@ -263,5 +263,15 @@ func TestScheduleOrder(t *testing.T) {
 	}
 	if !slices.IsSortedFunc(made, func(a, b time.Time) int { return b.Compare(a) }) {
 		t.Error("the caller's times were sorted")
+	}
+}
+
+// A queue that cannot be read is not an empty one. That the other is not paused is no error.
+func TestAQueueThatCannotBeReadIsAnError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_ = w.mr.Set("asynq:{timpush:chat:bulk}:pending", "no list")
+	if s, err := ReadBrief(t.Context(), w.rdb, tasks.Lane{Provider: "timpush", App: "chat"}, w.now); err == nil {
+		t.Errorf("read as %+v", s)
 	}
 }

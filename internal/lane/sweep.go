@@ -66,6 +66,7 @@ func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
 	if err != nil || turn == 0 {
 		return 0, wrapSweep(d.queue, err)
 	}
+	d.tickets.drop() // what was not fetched is found again
 	found, err := d.look(ctx, at, cancelled)
 	if err != nil || found > 0 {
 		// When the windows close is forgotten only by a look that finds nothing: this process may die before all have ended.

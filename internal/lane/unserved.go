@@ -56,7 +56,7 @@ func (d *Dequeuer) SweepUnserved(ctx context.Context, cancelled []string) (int, 
 	at := d.lane.now()
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
 	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()
-	if err != nil || due == 0 && d.clean && !d.news(cancelled, at) {
+	if err != nil || due == 0 && d.clean && !d.news(cancelled, at) && at.Sub(d.lastLook) < sweepAnyway {
 		return 0, wrapSweep(d.queue, err)
 	}
 	turn, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, sweepTurn.Milliseconds()).Int64()

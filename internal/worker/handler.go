@@ -526,7 +526,7 @@ func (h *handler) settle(ctx context.Context, v *visit, pass *lane.Pass, s lane.
 		return change
 	}
 	for name, sibling := range h.family(ctx) {
-		if err := sibling.Throttle(ctx, s.Lane); err != nil {
+		if err := sibling.Throttle(ctx, pass.Began, s.Lane); err != nil {
 			v.log.Warn().Err(err).Str("lane", name).Msg("a lane of the same account was not throttled")
 		}
 	}
