@@ -1013,7 +1013,7 @@ func TestAnUnservedQueueIsLookedThroughNowAndThen(t *testing.T) {
 	if n := sweep(); n != 0 {
 		t.Fatalf("found %d without a reason to look", n)
 	}
-	w.pass(sweepAnyway)
+	w.pass(endAnyway)
 	if n := sweep(); n != 1 {
 		t.Errorf("found %d, want 1", n)
 	}

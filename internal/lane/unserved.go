@@ -13,6 +13,8 @@ import (
 const (
 	// endAtOnce is about how many recalls of a queue are found in one look.
 	endAtOnce = 50_000
+	// endAnyway is how often such a queue is looked through although no window is known to have closed: Redis may have forgotten it.
+	endAnyway = time.Hour
 	// EndPoll is how often it is looked whether recalls that were found are to be ended, or have all been fetched.
 	EndPoll = 50 * time.Millisecond
 	// leaseSkew is how long after its end a lease still counts, as with asynq's own recovery.
@@ -56,7 +58,7 @@ func (d *Dequeuer) SweepUnserved(ctx context.Context, cancelled []string) (int, 
 	at := d.lane.now()
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
 	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()
-	if err != nil || due == 0 && d.clean && !d.news(cancelled, at) && at.Sub(d.lastLook) < sweepAnyway {
+	if err != nil || due == 0 && d.clean && !d.news(cancelled, at) && at.Sub(d.lastLook) < endAnyway {
 		return 0, wrapSweep(d.queue, err)
 	}
 	turn, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, sweepTurn.Milliseconds()).Int64()

@@ -88,17 +88,14 @@ func (l *Ledger) LookIn(ctx context.Context, t Task, batch string) (State, error
 	if _, err := pipe.Exec(ctx); err != nil {
 		return State{}, fmt.Errorf("read the record of %s: %w", t.ID, err)
 	}
-	s, err := stateOf(marks.Val())
-	if err != nil {
-		return State{}, fmt.Errorf("read the record of %s: %w", t.ID, err)
-	}
+	s := stateOf(marks.Val())
 	if batch != "" {
 		s.Cancelled = cancellation(batch, cancelled.Val())
 	}
 	return s, nil
 }
 
-func stateOf(v []any) (State, error) {
+func stateOf(v []any) State {
 	s := State{
 		Attempts: int(number(v[1])),
 		Maybe:    v[2] == "1",
@@ -111,11 +108,11 @@ func stateOf(v []any) (State, error) {
 	}
 	if text, ok := v[0].(string); ok && text != "" {
 		s.Outcome = new(tasks.Outcome)
-		if err := json.Unmarshal([]byte(text), s.Outcome); err != nil {
-			return State{}, err
+		if json.Unmarshal([]byte(text), s.Outcome) != nil {
+			s.Outcome = nil // a result that is not ours says nothing about how the recall ended
 		}
 	}
-	return s, nil
+	return s
 }
 
 func number(v any) int64 {
@@ -169,6 +166,8 @@ type Entry struct {
 	Recall  tasks.Recall
 	Outcome tasks.Outcome
 	Error   string // one line of at most 200 bytes; empty after a success
+	// Maybe is true if a call may have gone through all the same; for when the recall is tried again.
+	Maybe bool
 }
 
 // recordScript writes an outcome to its task; a success is never replaced. It returns 1 if the task has it.
@@ -181,10 +180,11 @@ if have then
 end
 redis.call('HSET', KEYS[1], 'result', ARGV[1], 'rq_attempts', ARGV[2])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'rq_error', ARGV[3]) end
+if ARGV[4] == '1' then redis.call('HSET', KEYS[1], 'rq_maybe', 1) else redis.call('HDEL', KEYS[1], 'rq_maybe') end
 return 1`)
 
-// Record writes an outcome: to its task, to its batch and to the stream, in this order and in one round trip. It may be
-// repeated, and has to be after an error.
+// Record writes an outcome: to its task, to its batch and to the stream, in this order and in one round trip. After an error it has
+// to be repeated with [Ledger.RecordAgain].
 func (l *Ledger) Record(ctx context.Context, t Task, e Entry) error {
 	if err := l.record(ctx, t, e); err != nil {
 		return fmt.Errorf("record %s: %w", t.ID, err)
@@ -192,8 +192,43 @@ func (l *Ledger) Record(ctx context.Context, t Task, e Entry) error {
 	return nil
 }
 
-func (l *Ledger) record(ctx context.Context, t Task, e Entry) error {
+// RecordAgain is Record step by step, and none after one that fails: what fails again and again must not fill the stream.
+func (l *Ledger) RecordAgain(ctx context.Context, t Task, e Entry) error {
+	err := l.recordSteps(ctx, t, e)
+	if err != nil {
+		return fmt.Errorf("record %s: %w", t.ID, err)
+	}
+	return nil
+}
+
+func (l *Ledger) recordSteps(ctx context.Context, t Task, e Entry) error {
+	args, err := e.recordArgs()
+	if err != nil {
+		return err
+	}
+	if err := recordScript.Run(ctx, l.rdb, []string{t.key()}, args...).Err(); err != nil {
+		return err
+	}
+	if e.Recall.Batch != "" {
+		if _, err := tasks.CountIn(ctx, l.rdb, e.Recall.Batch, e.count()); err != nil {
+			return err
+		}
+	}
+	return l.rdb.XAdd(ctx, e.streamed()).Err()
+}
+
+// recordArgs are the arguments of recordScript.
+func (e Entry) recordArgs() ([]any, error) {
 	result, err := json.Marshal(e.Outcome)
+	return []any{result, e.Outcome.Attempts, e.Error, e.Maybe}, err
+}
+
+func (e Entry) streamed() *redis.XAddArgs {
+	return &redis.XAddArgs{Stream: OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()}
+}
+
+func (l *Ledger) record(ctx context.Context, t Task, e Entry) error {
+	recordArgs, err := e.recordArgs()
 	if err != nil {
 		return err
 	}
@@ -202,11 +237,11 @@ func (l *Ledger) record(ctx context.Context, t Task, e Entry) error {
 		return err
 	}
 	write := func(pipe redis.Pipeliner) error {
-		recordScript.EvalSha(ctx, pipe, []string{t.key()}, result, e.Outcome.Attempts, e.Error)
+		recordScript.EvalSha(ctx, pipe, []string{t.key()}, recordArgs...)
 		if e.Recall.Batch != "" {
 			count.EvalSha(ctx, pipe, keys, args...)
 		}
-		pipe.XAdd(ctx, &redis.XAddArgs{Stream: OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()})
+		pipe.XAdd(ctx, e.streamed())
 		return nil
 	}
 	// Scripts cannot be sent in full among other commands. Loading them first saves the first record from coming twice.

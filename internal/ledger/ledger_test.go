@@ -102,6 +102,72 @@ func TestAFailureKeepsItsRow(t *testing.T) {
 	})
 }
 
+// What would be a hash of marks alone, where the task was removed meanwhile, would be in the way of a new one for ever. A success stays one.
+func TestARecordNeedsItsTaskAndKeepsItsSuccess(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		l := New(rdb)
+		e := entry("b", 7, tasks.Recalled)
+		task := Task{Queue: "timchat:chat", ID: e.ID}
+		record(t, l, e)
+		if err := l.Save(t.Context(), task, State{Attempts: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if n := rdb.Exists(t.Context(), task.key()).Val(); n != 0 {
+			t.Fatal("there is a hash without a task")
+		}
+		rdb.HSet(t.Context(), task.key(), "msg", "m")
+		record(t, l, e)
+		late := e
+		late.Outcome.Outcome, late.Error = tasks.NotFound, "no such message"
+		for _, again := range []func(context.Context, Task, Entry) error{l.Record, l.RecordAgain} {
+			if err := again(t.Context(), task, late); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := l.Look(t.Context(), task); err != nil || s.Outcome == nil || s.Outcome.Outcome != tasks.Recalled {
+				t.Errorf("%+v, %v", s, err)
+			}
+		}
+		rdb.HSet(t.Context(), task.key(), "result", "somebody else's")
+		if s, err := l.Look(t.Context(), task); err != nil || s.Outcome != nil {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}
+
+// What fails again and again, such as a batch that has no room left, does not fill the stream.
+func TestWhatCannotBeRecordedIsNotStreamedAgain(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		l := New(rdb)
+		e := entry("b", 7, tasks.NotFound)
+		task := Task{Queue: "timchat:chat", ID: e.ID}
+		rdb.SAdd(t.Context(), tasks.BatchKey("b")+":s", "no string")
+		if err := l.Record(t.Context(), task, e); err == nil {
+			t.Fatal("it was recorded")
+		}
+		before := rdb.XLen(t.Context(), tasks.OutcomesKey).Val()
+		for range 3 {
+			if err := l.RecordAgain(t.Context(), task, e); err == nil {
+				t.Fatal("it was recorded")
+			}
+		}
+		if n := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n != before {
+			t.Errorf("%d entries, and %d before", n, before)
+		}
+		rdb.Del(t.Context(), tasks.BatchKey("b")+":s")
+		if err := l.RecordAgain(t.Context(), task, e); err != nil {
+			t.Fatal(err)
+		}
+		if n := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n != before+1 {
+			t.Errorf("%d entries, and %d before", n, before)
+		}
+		if b, err := l.Batch(t.Context(), "b"); err != nil || b.Outcomes[tasks.NotFound] != 1 {
+			t.Errorf("%+v, %v", b, err)
+		}
+	})
+}
+
 // A payload that could not be read has no identity of its own; the report tells the task's.
 func TestAFailureOfABrokenPayload(t *testing.T) {
 	t.Parallel()

@@ -162,7 +162,7 @@ func (h *handler) rerun(v *visit) (bool, error) {
 
 // ended finishes a recall whose outcome was written by a worker that died before asynq knew of it.
 func (h *handler) ended(ctx context.Context, v *visit) error {
-	e := ledger.Entry{ID: v.task.ID, Recall: v.recall, Outcome: *v.state.Outcome, Error: v.state.Error}
+	e := ledger.Entry{ID: v.task.ID, Recall: v.recall, Outcome: *v.state.Outcome, Error: v.state.Error, Maybe: v.state.Maybe}
 	if err := h.ledger.Record(ctx, v.task, e); err != nil {
 		return h.broken(v, err)
 	}
@@ -380,6 +380,9 @@ func (h *handler) finish(ctx context.Context, v *visit, m made, d retry.Decision
 	if d.Attempt {
 		v.state.Attempts++
 	}
+	if m.fault != nil { // an answer that says no takes back the mark of its own call, not that of an earlier one
+		v.state.Maybe = v.state.Maybe || m.fault.MaybeDone
+	}
 	return h.end(ctx, v, d.Outcome, code(m), d.Reason)
 }
 
@@ -462,6 +465,7 @@ func (h *handler) end(ctx context.Context, v *visit, outcome, code, reason strin
 		Outcome: tasks.Outcome{
 			Outcome: outcome, Code: code, Attempts: v.state.Attempts, FinishedAt: h.lane.Now(),
 		},
+		Maybe: v.state.Maybe,
 	}
 	if outcome != retry.Recalled && outcome != retry.AlreadyRecalled {
 		e.Error = providers.Line(reason, providers.MaxMessage)
@@ -478,8 +482,9 @@ func (h *handler) end(ctx context.Context, v *visit, outcome, code, reason strin
 func (h *handler) write(ctx context.Context, v *visit, e ledger.Entry) error {
 	ctx = context.WithoutCancel(ctx)
 	h.unwritten.Add(1)
-	for said := false; ; {
-		err := h.ledger.Record(ctx, v.task, e)
+	record := h.ledger.Record
+	for said := false; ; record = h.ledger.RecordAgain {
+		err := record(ctx, v.task, e)
 		if err == nil {
 			h.unwritten.Add(-1)
 			return nil

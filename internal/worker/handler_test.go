@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func (b *bench) visit(res tasks.Result) *visit {
 
 func (b *bench) pass(h *handler) *lane.Pass {
 	b.t.Helper()
-	pass, err := h.lane.Enter(b.t.Context(), nil, lane.Ask{})
+	pass, err := h.lane.Enter(b.t.Context(), nil, lane.Ask{Urgent: true})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -233,6 +234,44 @@ func TestAWholeAccountIsThrottledInEveryProcess(t *testing.T) {
 	}
 }
 
+// Any other throttling is the lane's own.
+func TestOneLanesThrottlingIsNotItsAccounts(t *testing.T) {
+	t.Parallel()
+	push := newBench(t, providers.TIMPush, nil)
+	push.lane.Account = "tencent:1"
+	chat := newBench(t, providers.TIMChat, push.rdb)
+	chat.lane.Account = "tencent:1"
+	chat.vendor.answers("1_2_3", &providers.Fault{Kind: providers.Throttled, Code: "60018"})
+	w := New(Options{Redis: push.rdb, Lanes: []Lane{push.lane, chat.lane}, Instance: "w", Metrics: metrics.New(), Log: zerolog.New(chat)})
+	if err := w.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop := sync.OnceFunc(w.Stop)
+	t.Cleanup(stop)
+	chat.enqueue("1_2_3", time.Now())
+	chat.until(func() bool { return strings.Contains(chat.logged(), `"lane closed"`) })
+	stop() // all that the answer leads to is done
+	if push.rdb.HExists(t.Context(), "recallq:lane:{timpush:app}", "shut_until").Val() {
+		t.Error("the account's other lane is throttled")
+	}
+}
+
+// A call is made with the credentials that it was let through with, or not at all. What was not made is no call that may have gone through.
+func TestACallThatIsNotMadeAfterAllLeavesNoMark(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.EngageLab, nil)
+	h := b.handler()
+	v := b.visit(b.enqueue("1001", time.Now()))
+	pass := b.pass(h)
+	pass.Fingerprint = "f0"
+	if m := h.call(t.Context(), v, pass); m.called || b.vendor.count("1001") != 0 {
+		t.Errorf("%+v, %d calls", m, b.vendor.count("1001"))
+	}
+	if s, err := h.ledger.Look(t.Context(), v.task); err != nil || s.Maybe {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
 // A recall that alone is refused waits half a minute before it is tried again, from the first time on.
 func TestARecallThatAloneIsRefusedWaits(t *testing.T) {
 	t.Parallel()
@@ -340,21 +379,35 @@ func TestAnOutcomeIsWrittenAgainAndAgain(t *testing.T) {
 // stuttering fails the first two writes to the stream of outcomes.
 type stuttering struct{ failures *atomic.Int32 }
 
-func (s stuttering) DialHook(next redis.DialHook) redis.DialHook          { return next }
-func (s stuttering) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (s stuttering) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s stuttering) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if err := s.fail(cmd); err != nil {
+			return err
+		}
+		return next(ctx, cmd)
+	}
+}
 
 func (s stuttering) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
-			if cmd.Name() == "xadd" && s.failures.Load() < 2 {
-				s.failures.Add(1)
-				err := wrongType{}
-				cmd.SetErr(err)
+			if err := s.fail(cmd); err != nil {
 				return err
 			}
 		}
 		return next(ctx, cmds)
 	}
+}
+
+func (s stuttering) fail(cmd redis.Cmder) error {
+	if cmd.Name() != "xadd" || s.failures.Load() >= 2 {
+		return nil
+	}
+	s.failures.Add(1)
+	cmd.SetErr(wrongType{})
+	return wrongType{}
 }
 
 // wrongType is an answer of Redis's.

@@ -342,6 +342,51 @@ func TestEngageLabsNotFoundIsReadByOurOwnRecord(t *testing.T) {
 	}
 }
 
+// A call that was answered with a no has not gone through: when the recall is tried again, by whatever way, the message is as unknown as
+// before. Only a call that was never answered may have.
+func TestEngageLabsUnknownMessageStaysUnknown(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.EngageLab, nil)
+	bad := &providers.Fault{Kind: providers.Invalid, Code: "21002"}
+	b.vendor.answers("1001", ambiguous, ambiguous, ambiguous)
+	b.vendor.answers("1002", bad, ambiguous, ambiguous)
+	b.vendor.answers("1003", lost, bad, ambiguous)
+	results := map[string]tasks.Result{}
+	enqueue := func(ids ...string) {
+		t.Helper()
+		for _, id := range ids {
+			results[id] = b.enqueue(id, time.Now())
+			if results[id].Status != tasks.Enqueued {
+				t.Fatalf("%s: %+v", id, results[id])
+			}
+		}
+	}
+	want := func(id, outcome string, calls int) {
+		t.Helper()
+		b.until(func() bool {
+			o := tasks.Outcome{}
+			text, _ := b.rdb.HGet(t.Context(), tasks.TaskKey(results[id].Queue, results[id].ID), "result").Bytes()
+			return b.vendor.count(id) == calls && json.Unmarshal(text, &o) == nil && o.Outcome == outcome
+		})
+	}
+	enqueue("1001", "1002", "1003")
+	b.work()
+	want("1001", tasks.NotFound, 1)
+	want("1002", tasks.Rejected, 1)
+	want("1003", tasks.Rejected, 2)
+	enqueue("1001", "1002", "1003")
+	want("1001", tasks.NotFound, 2)
+	want("1002", tasks.NotFound, 2)
+	want("1003", tasks.AlreadyRecalled, 3)
+	for _, id := range []string{"1001", "1002"} {
+		b.info(results[id], asynq.TaskStateArchived)
+		if err := asynq.NewInspectorFromRedisClient(b.rdb).RunTask(results[id].Queue, results[id].ID); err != nil {
+			t.Fatal(err)
+		}
+		want(id, tasks.NotFound, 3)
+	}
+}
+
 func TestAKilledWorkersCallCountsAsOneThatMayHaveGoneThrough(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, providers.EngageLab, nil)
