@@ -69,15 +69,13 @@ type others struct {
 
 // get returns the names. One caller reads them again now and then, and the rest does not wait for it.
 func (o *others) get(ctx context.Context) ([]string, error) {
-	o.mu.Lock()
-	names, fresh := o.names, time.Since(o.read) < othersFor
-	o.read = time.Now()
-	o.mu.Unlock()
-	if fresh {
+	names, due := o.look()
+	if !due {
 		return names, nil
 	}
 	names, err := o.rdb.SMembers(ctx, othersKey(o.batch)).Result()
 	if err != nil {
+		o.age(othersFor) // for the next caller to read them
 		return nil, fmt.Errorf("looking for the duplicates of %s: %w", o.batch, err)
 	}
 	o.mu.Lock()
@@ -89,6 +87,24 @@ func (o *others) get(ctx context.Context) ([]string, error) {
 	}
 	o.names = names
 	return names, nil
+}
+
+// look returns the names as they were read last. It is true for the caller who is to read them again.
+func (o *others) look() (names []string, due bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	due = time.Since(o.read) >= othersFor
+	if due {
+		o.read = time.Now()
+	}
+	return o.names, due
+}
+
+// age makes what was read older.
+func (o *others) age(by time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.read = o.read.Add(-by)
 }
 
 // admit reports whether a batch is one of the others now.
