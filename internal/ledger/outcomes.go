@@ -225,7 +225,8 @@ func (r *Reader) look(ctx context.Context) (standing, error) {
 	if s.first != "" || s.exists && s.length == 0 {
 		return s, nil
 	}
-	return s, r.lookAtEntries(ctx, &s)
+	err := r.lookAtEntries(ctx, &s)
+	return s, err
 }
 
 // lookAtEntries finds out what the entries themselves tell.
