@@ -21,7 +21,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -243,22 +242,17 @@ func (e Entry) count() tasks.Count {
 	return c
 }
 
+// values are the fields of the outcome in the stream.
 func (e Entry) values() []any {
-	r := e.Recall
-	sentAt := ""
-	if !r.SentAt.IsZero() {
-		sentAt = tasks.FormatTime(r.SentAt)
-	}
-	seq := ""
+	r, seq := e.Recall, int64(0)
 	if r.Batch != "" {
-		seq = strconv.FormatInt(r.Seq, 10)
+		seq = r.Seq
 	}
-	return []any{
-		"id", e.ID, "provider", r.Provider, "app", r.App, "message_id", r.MessageID, "ref", r.Ref,
-		"outcome", e.Outcome.Outcome, "code", e.Outcome.Code, "error", providers.Line(e.Error, providers.MaxMessage),
-		"attempts", e.Outcome.Attempts, "batch", r.Batch, "seq", seq,
-		"sent_at", sentAt, "finished_at", tasks.FormatTime(e.Outcome.FinishedAt),
-	}
+	return Event{
+		ID: e.ID, Provider: r.Provider, App: r.App, MessageID: r.MessageID, Ref: r.Ref,
+		Outcome: e.Outcome.Outcome, Code: e.Outcome.Code, Error: e.Error, Attempts: e.Outcome.Attempts, Batch: r.Batch, Seq: seq,
+		SentAt: r.SentAt, FinishedAt: e.Outcome.FinishedAt,
+	}.values()
 }
 
 // Trim removes outcomes older than 24 hours from the stream, by now.

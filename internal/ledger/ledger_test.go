@@ -490,6 +490,46 @@ func TestAFollowerKnowsWhatItMissed(t *testing.T) {
 	step("the stream was begun anew", "missed some, perhaps 20")
 }
 
+// What programs read is the same, byte for byte, from one version to the next.
+func TestAnEventAsJSON(t *testing.T) {
+	t.Parallel()
+	rdb := mini(t)
+	l := New(rdb)
+	at := time.Date(2026, 11, 20, 1, 55, 10, 0, time.UTC)
+	whole := Event{
+		ID: "timchat_1", Provider: "timchat", App: "chat", MessageID: "1_2_3", Ref: "<r>", Outcome: tasks.NotFound, Code: "20022", Error: "why",
+		Attempts: 2, Batch: "b", Seq: 7, SentAt: at, FinishedAt: at.Add(time.Second),
+	}
+	refused := Event{ID: "5-0", Outcome: "refused", Error: `row "x" is no JSON object`, FinishedAt: at, Field: "row", Reason: "is no JSON object"}
+	if err := l.Tell(t.Context(), whole, Event{ID: "1", Provider: "p", App: "a", MessageID: "m", Outcome: "recalled"}, refused); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Reader(FromStart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := r.Next(t.Context(), false)
+	if err != nil || len(page.Events) != 3 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	for i, want := range []string{
+		`{"stream_id":"1-0","id":"timchat_1","provider":"timchat","app":"chat","message_id":"1_2_3","ref":"\u003cr\u003e","outcome":"not_found","code":"20022","error":"why",` +
+			`"attempts":2,"batch":"b","seq":7,"sent_at":"2026-11-20T01:55:10.000Z","finished_at":"2026-11-20T01:55:11.000Z"}`,
+		`{"stream_id":"1-0","id":"1","provider":"p","app":"a","message_id":"m","outcome":"recalled","code":"","attempts":0}`,
+		`{"stream_id":"1-0","id":"5-0","provider":"","app":"","message_id":"","outcome":"refused","code":"","error":"row \"x\" is no JSON object",` +
+			`"attempts":0,"field":"row","reason":"is no JSON object","finished_at":"2026-11-20T01:55:10.000Z"}`,
+	} {
+		page.Events[i].StreamID = "1-0"
+		got, err := json.Marshal(page.Events[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, string(got)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 // Trimming may come between the reading and the look at the stream: what was read is not missed.
 func TestTrimmedWhileItIsRead(t *testing.T) {
 	t.Parallel()
