@@ -184,6 +184,90 @@ func TestBatchesAndCancelled(t *testing.T) {
 	})
 }
 
+// before is a hook that does something before the first command that is the one.
+type before struct {
+	dying
+	is func(redis.Cmder) bool
+	do func()
+}
+
+func (b *before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if b.do != nil && b.is(cmd) {
+			do := b.do
+			b.do = nil
+			do()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// hooked is another client of the same Redis, with a hook.
+func hooked(t testing.TB, rdb *redis.Client, hook redis.Hook) *redis.Client {
+	t.Helper()
+	other := redis.NewClient(rdb.Options())
+	t.Cleanup(func() { _ = other.Close() })
+	other.AddHook(hook)
+	return other
+}
+
+// A batch that is begun anew in the moment in which its name is dropped stays in the list.
+func TestTidyLeavesABatchThatIsBegunMeanwhile(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		long := time.Now().Add(-10 * 24 * time.Hour)
+		for _, name := range []string{"gone", "again"} {
+			rdb.ZAdd(t.Context(), tasks.BatchesKey, redis.Z{Score: float64(long.UnixMilli()), Member: name})
+		}
+		hook := &before{
+			is: func(cmd redis.Cmder) bool { return slices.Contains(cmd.Args(), any("again")) },
+			do: func() { beginBatch(t, rdb, "again") },
+		}
+		if err := New(hooked(t, rdb, hook)).Tidy(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if got := rdb.ZRange(t.Context(), tasks.BatchesKey, 0, -1).Val(); !slices.Equal(got, []string{"again"}) || hook.do != nil {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// What fails after a run of Retry has begun is not tried by that run: one that fails at once would be tried without an end.
+func TestRetryLeavesWhatFailsMeanwhile(t *testing.T) {
+	t.Parallel()
+	rdb := mini(t)
+	publishLane(t, rdb)
+	sentAt := time.Now()
+	b := beginBatch(t, rdb, "b")
+	fail := func(id string) {
+		t.Helper()
+		r := tasks.Recall{Provider: providers.Jiguang, App: "app", MessageID: id, SentAt: sentAt}
+		res, err := b.Enqueue(t.Context(), r)
+		if err != nil || res.Seq == 0 {
+			t.Fatal(res, err)
+		}
+		r.Batch, r.Seq, r.RecallBy = "b", res.Seq, res.RecallBy
+		e := Entry{ID: res.ID, Recall: r, Outcome: tasks.Outcome{Outcome: tasks.NotFound, FinishedAt: time.Now()}}
+		if err := New(rdb).Record(t.Context(), Task{res.Queue, res.ID}, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 8 { // a block of numbers
+		fail(fmt.Sprint("before", i))
+	}
+	hook := &before{is: func(cmd redis.Cmder) bool { return cmd.Name() == "hscan" }, do: func() { fail("meanwhile") }}
+	var tried []string
+	err := New(hooked(t, rdb, hook)).Retry(t.Context(), tasks.NewProducer(rdb), RetryOptions{Batch: "b", Each: func(f tasks.Failure, _ tasks.Result, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		tried = append(tried, f.Recall.MessageID)
+	}})
+	if err != nil || len(tried) != 8 || slices.Contains(tried, "meanwhile") || hook.do != nil {
+		t.Errorf("%v, %v", tried, err)
+	}
+}
+
 // The input of a cancelled batch will not go on: whoever runs it again opens the batch again.
 func TestACancelledBatchEndsWhileAnInputIsUnread(t *testing.T) {
 	t.Parallel()
