@@ -143,34 +143,15 @@ func (b *Batch) Name() string { return b.name }
 // After an error the recall may be in its queue or not. Enqueue it again with Seq as the Result has it: if it is there
 // already, the Result is then Enqueued and not Duplicate.
 func (b *Batch) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (Result, error) {
-	p, again := b.producer, r.Seq
-	r, o, retention, res, err := p.prepare(ctx, r, opts)
-	if err != nil || res.Status == Expired {
-		res.Seq = again
-		return res, err
-	}
-	if err := b.lanes.tell(ctx, r.Provider, r.App); err != nil {
-		res.Seq = again
-		return res, err
-	}
-	r.Batch, r.Seq = b.name, again
-	if again == 0 {
-		if r.Seq, err = b.seqs.take(ctx); err != nil {
-			return res, err
+	row := b.lotRow(ctx, r, opts)
+	if !row.done {
+		if err := b.recognize(ctx, row.task.id); err != nil {
+			row.fail(err)
+		} else {
+			b.finish(ctx, &row)
 		}
 	}
-	t, err := taskOf(r, o.priority, retention)
-	if err != nil {
-		return res, err
-	}
-	if err = b.recognize(ctx, t.id); err == nil {
-		res, err = p.putTask(ctx, r, &t, o.priority)
-	}
-	if err != nil {
-		res.Seq = r.Seq // not to be used for another recall: the command may have come through
-		return res, err
-	}
-	return b.count(r, res, again == r.Seq || t.written), nil
+	return row.Result, row.Err
 }
 
 // count says what a recall counts as in the batch, and gives its number back if it was not needed. again says that it may have been
