@@ -114,14 +114,13 @@ func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, 
 	for _, name := range o.Inputs {
 		args = append(args, name)
 	}
-	key := BatchKey(o.Name)
 	// First, so that somebody who cancels the batch meanwhile is in both places, or in none.
 	if !o.KeepCancelled {
 		if err := rdb.SRem(ctx, CancelledKey, o.Name).Err(); err != nil {
 			return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
 		}
 	}
-	createdAt, err := beginScript.Run(ctx, rdb, []string{key, key + ":i"}, args...).Text()
+	createdAt, err := beginScript.Run(ctx, rdb, []string{BatchKey(o.Name), BatchInputsKey(o.Name)}, args...).Text()
 	if err != nil {
 		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
 	}
@@ -214,8 +213,7 @@ func (b *Batch) Done(ctx context.Context, inputs ...string) error {
 	for i, name := range inputs {
 		args[i] = name
 	}
-	key := BatchKey(b.name)
-	if err := doneScript.Run(ctx, b.producer.rdb, []string{key, key + ":i"}, args...).Err(); err != nil {
+	if err := doneScript.Run(ctx, b.producer.rdb, []string{BatchKey(b.name), BatchInputsKey(b.name)}, args...).Err(); err != nil {
 		return fmt.Errorf("ending an input of the batch %s: %w", b.name, err)
 	}
 	return nil

@@ -31,8 +31,6 @@ func (n Number) known() bool { return n.Seq > 0 && n.Seq <= MaxSeq && CheckBatch
 // sheetSize is how many numbers a sheet has. As a set of few it takes two bytes for each, as bits never more than a kilobyte.
 const sheetSize = 8192
 
-func othersKey(batch string) string { return BatchKey(batch) + ":o" }
-
 // sheets collects the keys of a script that counts.
 type sheets struct{ keys []string }
 
@@ -159,8 +157,6 @@ func countAll(ctx context.Context, rdb redis.Scripter, batch string, counts []Co
 	}
 	return nil
 }
-
-func idsKey(batch string) string { return BatchKey(batch) + ":d" }
 
 // numbersOf reads what a batch has for an id: its number, and those it had before.
 func numbersOf(v any) []int64 {

@@ -113,7 +113,7 @@ func (b *Batch) Check(ctx context.Context) error {
 	err := b.Flush(ctx)
 	lost := 0
 	if err == nil {
-		lost, err = used.missing(ctx, b.producer.rdb, BatchKey(b.name)+":s")
+		lost, err = used.missing(ctx, b.producer.rdb, bytesKey(b.name))
 	}
 	if err != nil {
 		b.used.putBack(used)
