@@ -133,9 +133,6 @@ func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, 
 	return nil
 }
 
-// Name returns the batch's name.
-func (b *Batch) Name() string { return b.name }
-
 // Enqueue is [Producer.Enqueue] for a recall of the batch, which it numbers and counts. The counting is done a moment later,
 // together with others'; [Batch.Flush] waits for it.
 //

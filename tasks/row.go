@@ -99,9 +99,6 @@ func (row Row) Get(field string) (string, bool) {
 	return c.value, ok
 }
 
-// Empty reports whether no field was given.
-func (row Row) Empty() bool { return len(row.cells) == 0 }
-
 // AppendReject appends the row as a line of NDJSON, without the line's end, with the reason why it was refused: valid input
 // again once it has been mended.
 func (row Row) AppendReject(dst []byte, reason string) []byte {
