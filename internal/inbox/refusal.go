@@ -93,6 +93,6 @@ func (in *Inbox) sayRefusals(now time.Time) {
 		return
 	}
 	in.log.Warn().Int("entries", r.waiting).Str("entry", r.entry).Str("field", r.field).
-		Msg("entries of the inbox are refused; " + ledger.OutcomesKey + " says why")
+		Msg("entries of the inbox are refused; " + tasks.OutcomesKey + " says why")
 	r.waiting, r.said = 0, now
 }

@@ -24,9 +24,6 @@ import (
 	"github.com/recallq/recallq/tasks"
 )
 
-// OutcomesKey is the stream of outcomes that producers can read with a consumer group.
-const OutcomesKey = tasks.OutcomesKey
-
 const (
 	keepOutcomes = 24 * time.Hour
 	mostOutcomes = 1_000_000
@@ -205,7 +202,7 @@ func (l *Ledger) record(ctx context.Context, t Task, e Entry) error {
 		if e.Recall.Batch != "" {
 			count.EvalSha(ctx, pipe, keys, args...)
 		}
-		pipe.XAdd(ctx, &redis.XAddArgs{Stream: OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()})
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: tasks.OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()})
 		return nil
 	}
 	// Scripts cannot be sent in full among other commands. Loading them first saves the first record from coming twice.
@@ -258,8 +255,8 @@ func (e Entry) values() []any {
 // Trim removes outcomes older than 24 hours from the stream, by now.
 func (l *Ledger) Trim(ctx context.Context, now time.Time) error {
 	oldest := strconv.FormatInt(now.Add(-keepOutcomes).UnixMilli(), 10)
-	if err := l.rdb.XTrimMinIDApprox(ctx, OutcomesKey, oldest, 0).Err(); err != nil {
-		return fmt.Errorf("trim %s: %w", OutcomesKey, err)
+	if err := l.rdb.XTrimMinIDApprox(ctx, tasks.OutcomesKey, oldest, 0).Err(); err != nil {
+		return fmt.Errorf("trim %s: %w", tasks.OutcomesKey, err)
 	}
 	return nil
 }

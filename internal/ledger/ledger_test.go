@@ -445,7 +445,7 @@ func (r *Reader) next(t testing.TB) string {
 func say(t testing.TB, rdb *redis.Client, seqs ...int) {
 	t.Helper()
 	for _, seq := range seqs {
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: OutcomesKey, Values: []any{"id", "x", "seq", seq}}).Err(); err != nil {
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: tasks.OutcomesKey, Values: []any{"id", "x", "seq", seq}}).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -453,7 +453,7 @@ func say(t testing.TB, rdb *redis.Client, seqs ...int) {
 
 func trim(t testing.TB, rdb *redis.Client, keep int64) {
 	t.Helper()
-	if err := rdb.XTrimMaxLen(t.Context(), OutcomesKey, keep).Err(); err != nil {
+	if err := rdb.XTrimMaxLen(t.Context(), tasks.OutcomesKey, keep).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -521,7 +521,7 @@ func TestAReaderWithAPlaceThatIsGone(t *testing.T) {
 		if got := r.next(t); got != "" {
 			t.Errorf("all was read, and then trimmed: %q", got)
 		}
-		rdb.Del(t.Context(), OutcomesKey)
+		rdb.Del(t.Context(), tasks.OutcomesKey)
 		if got := place(0).next(t); got != "missed some, perhaps" {
 			t.Errorf("without a stream: %q", got)
 		}
@@ -569,7 +569,7 @@ func TestAFollowerKnowsWhatItMissed(t *testing.T) {
 	if got := now.next(t); got != "missed 1 12" {
 		t.Errorf("from now on: %s", got)
 	}
-	rdb.Del(t.Context(), OutcomesKey)
+	rdb.Del(t.Context(), tasks.OutcomesKey)
 	say(t, rdb, 20)
 	step("the stream was begun anew", "missed some, perhaps 20")
 }
@@ -711,7 +711,7 @@ func TestOutcomesAreKeptForADay(t *testing.T) {
 		add := func(n int, age time.Duration) {
 			for i := range n {
 				id := fmt.Sprintf("%d-%d", now.Add(-age).UnixMilli(), i)
-				if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: OutcomesKey, ID: id, Values: []any{"id", i}}).Err(); err != nil {
+				if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: tasks.OutcomesKey, ID: id, Values: []any{"id", i}}).Err(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -721,7 +721,7 @@ func TestOutcomesAreKeptForADay(t *testing.T) {
 		if err := New(rdb).Trim(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
-		if n := rdb.XLen(t.Context(), OutcomesKey).Val(); n < 20 || n > 120 {
+		if n := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n < 20 || n > 120 {
 			t.Errorf("%d entries are left, want the 20 of today and less than a hundred", n)
 		}
 	})

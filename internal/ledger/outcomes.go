@@ -226,7 +226,7 @@ type standing struct {
 func (r *Reader) look(ctx context.Context) (standing, error) {
 	s := standing{added: -1}
 	if !r.blind {
-		info, err := r.l.rdb.XInfoStream(ctx, OutcomesKey).Result()
+		info, err := r.l.rdb.XInfoStream(ctx, tasks.OutcomesKey).Result()
 		switch {
 		case redis.HasErrorPrefix(err, "NOPERM"):
 			r.blind = true
@@ -250,13 +250,13 @@ func (r *Reader) look(ctx context.Context) (standing, error) {
 
 // lookAtEntries finds out what the entries themselves tell.
 func (r *Reader) lookAtEntries(ctx context.Context, s *standing) error {
-	first, err := r.l.rdb.XRangeN(ctx, OutcomesKey, "-", "+", 1).Result()
+	first, err := r.l.rdb.XRangeN(ctx, tasks.OutcomesKey, "-", "+", 1).Result()
 	if err != nil || len(first) == 0 {
 		return wrapRead(err)
 	}
 	s.exists, s.first = true, first[0].ID
 	if s.last == "" {
-		last, err := r.l.rdb.XRevRangeN(ctx, OutcomesKey, "+", "-", 1).Result()
+		last, err := r.l.rdb.XRevRangeN(ctx, tasks.OutcomesKey, "+", "-", 1).Result()
 		if err != nil || len(last) == 0 {
 			return wrapRead(err)
 		}
@@ -269,7 +269,7 @@ func wrapRead(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("read %s: %w", OutcomesKey, err)
+	return fmt.Errorf("read %s: %w", tasks.OutcomesKey, err)
 }
 
 // compare finds out what was missed between the last place and the messages that were read after it, and remembers how many
@@ -348,7 +348,7 @@ func olderID(a, b string) bool {
 }
 
 func (l *Ledger) next(ctx context.Context, after string, wait bool) ([]redis.XMessage, error) {
-	args := &redis.XReadArgs{Streams: []string{OutcomesKey, after}, Count: eventsAtOnce, Block: -1}
+	args := &redis.XReadArgs{Streams: []string{tasks.OutcomesKey, after}, Count: eventsAtOnce, Block: -1}
 	if wait {
 		args.Block = lookAgain
 	}
