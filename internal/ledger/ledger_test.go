@@ -816,6 +816,27 @@ func TestOnACluster(t *testing.T) {
 	}
 }
 
+// What others have written may name a batch that no slot of a cluster has: how it ended is written all the same.
+func TestAPayloadWithABatchThatIsNoneEndsOnACluster(t *testing.T) {
+	t.Parallel()
+	var addrs []string
+	for _, s := range redistest.StartCluster(t) {
+		addrs = append(addrs, s.Addr)
+	}
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+	t.Cleanup(func() { _ = rdb.Close() })
+	for _, v := range []string{`"v":1`, `"v":0`} {
+		r, err := tasks.Decode([]byte(`{"provider":"jiguang","app":"app","message_id":"m","recall_by":"2026-11-21T01:55:10.000Z","batch":"}x","seq":1,` + v + `}`))
+		if err == nil {
+			t.Fatal("it is taken")
+		}
+		e := Entry{ID: "jiguang_1", Recall: r, Outcome: tasks.Outcome{Outcome: tasks.Rejected, FinishedAt: time.Now()}, Error: err.Error()}
+		if err := New(rdb).Record(t.Context(), Task{"jiguang:app", e.ID}, e); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // BenchmarkRecord is what a worker writes at the end of each recall.
 func BenchmarkRecord(b *testing.B) {
 	rdb := redistest.Start(b, "--appendonly", "no").Client(b)
