@@ -114,14 +114,13 @@ func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, 
 	for _, name := range o.Inputs {
 		args = append(args, name)
 	}
-	key := BatchKey(o.Name)
 	// First, so that somebody who cancels the batch meanwhile is in both places, or in none.
 	if !o.KeepCancelled {
 		if err := rdb.SRem(ctx, CancelledKey, o.Name).Err(); err != nil {
 			return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
 		}
 	}
-	createdAt, err := beginScript.Run(ctx, rdb, []string{key, key + ":i"}, args...).Text()
+	createdAt, err := beginScript.Run(ctx, rdb, []string{BatchKey(o.Name), BatchInputsKey(o.Name)}, args...).Text()
 	if err != nil {
 		return fmt.Errorf("beginning the batch %s: %w", o.Name, err)
 	}
@@ -134,43 +133,21 @@ func beginBatch(ctx context.Context, rdb redis.UniversalClient, o BatchOptions, 
 	return nil
 }
 
-// Name returns the batch's name.
-func (b *Batch) Name() string { return b.name }
-
 // Enqueue is [Producer.Enqueue] for a recall of the batch, which it numbers and counts. The counting is done a moment later,
 // together with others'; [Batch.Flush] waits for it.
 //
 // After an error the recall may be in its queue or not. Enqueue it again with Seq as the Result has it: if it is there
 // already, the Result is then Enqueued and not Duplicate.
 func (b *Batch) Enqueue(ctx context.Context, r Recall, opts ...EnqueueOption) (Result, error) {
-	p, again := b.producer, r.Seq
-	r, o, retention, res, err := p.prepare(ctx, r, opts)
-	if err != nil || res.Status == Expired {
-		res.Seq = again
-		return res, err
-	}
-	if err := b.lanes.tell(ctx, r.Provider, r.App); err != nil {
-		res.Seq = again
-		return res, err
-	}
-	r.Batch, r.Seq = b.name, again
-	if again == 0 {
-		if r.Seq, err = b.seqs.take(ctx); err != nil {
-			return res, err
+	row := b.lotRow(ctx, r, opts)
+	if !row.done {
+		if err := b.recognize(ctx, row.task.id); err != nil {
+			row.fail(err)
+		} else {
+			b.finish(ctx, &row)
 		}
 	}
-	t, err := taskOf(r, o.priority, retention)
-	if err != nil {
-		return res, err
-	}
-	if err = b.recognize(ctx, t.id); err == nil {
-		res, err = p.putTask(ctx, r, &t, o.priority)
-	}
-	if err != nil {
-		res.Seq = r.Seq // not to be used for another recall: the command may have come through
-		return res, err
-	}
-	return b.count(r, res, again == r.Seq || t.written), nil
+	return row.Result, row.Err
 }
 
 // count says what a recall counts as in the batch, and gives its number back if it was not needed. again says that it may have been
@@ -233,8 +210,7 @@ func (b *Batch) Done(ctx context.Context, inputs ...string) error {
 	for i, name := range inputs {
 		args[i] = name
 	}
-	key := BatchKey(b.name)
-	if err := doneScript.Run(ctx, b.producer.rdb, []string{key, key + ":i"}, args...).Err(); err != nil {
+	if err := doneScript.Run(ctx, b.producer.rdb, []string{BatchKey(b.name), BatchInputsKey(b.name)}, args...).Err(); err != nil {
 		return fmt.Errorf("ending an input of the batch %s: %w", b.name, err)
 	}
 	return nil

@@ -31,7 +31,8 @@ type Warning struct {
 // whether the window has closed ([Resolve]). It returns the recall with SentAt filled in from the id if it was zero, and
 // with times cut to milliseconds.
 //
-// A SentAt given wins over the id's own time as what the vendor is sent.
+// A SentAt given wins over the id's own time as what the vendor is sent. What is refused is a [FieldError], nil if nothing is: see there
+// before it becomes an error.
 func (r Recall) Check(now time.Time) (Recall, []Warning, *FieldError) {
 	spec, ok := lookup(r.Provider)
 	if !ok {

@@ -31,6 +31,15 @@ func BatchKey(name string) string { return batchPrefix + "{" + name + "}" }
 // BatchFailuresKey returns the key of the hash of a batch's recalls that did not succeed: sequence number -> [Failure].
 func BatchFailuresKey(name string) string { return BatchKey(name) + ":f" }
 
+// BatchInputsKey returns the key of the hash of a batch's inputs: name -> whether it is still being read.
+func BatchInputsKey(name string) string { return BatchKey(name) + ":i" }
+
+func bytesKey(batch string) string { return BatchKey(batch) + ":s" }
+
+func idsKey(batch string) string { return BatchKey(batch) + ":d" }
+
+func othersKey(batch string) string { return BatchKey(batch) + ":o" }
+
 // KeepBatch is how long a batch is kept after its latest recall_by.
 const KeepBatch = 7 * 24 * time.Hour
 
@@ -90,8 +99,9 @@ const perCount = 6
 // CountScript returns the script that counts recalls of one batch, with its keys and arguments, for callers that send it with
 // other commands. It returns 1 if the batch is cancelled. What has no number in range, or no known outcome, is left out.
 func CountScript(batch string, counts ...Count) (script *redis.Script, keys []string, args []any, err error) {
-	key := BatchKey(batch)
-	sheets := sheets{keys: []string{key, key + ":s", key + ":f", idsKey(batch), key + ":i", othersKey(batch)}}
+	sheets := sheets{keys: []string{
+		BatchKey(batch), bytesKey(batch), BatchFailuresKey(batch), idsKey(batch), BatchInputsKey(batch), othersKey(batch),
+	}}
 	args = make([]any, 2, 2+perCount*len(counts))
 	var latest time.Time
 	for _, c := range counts {

@@ -13,8 +13,9 @@ import (
 // DueStep is how finely [DueKey] tells the times at which windows close.
 const DueStep = 15 * time.Second
 
-// dueFor is how long a producer remembers that it has told a time already.
-const dueFor = time.Minute
+// dueFor is how long a producer remembers that it has told a time already. It is short because Redis may have forgotten meanwhile, and a
+// recall behind a closed lane then ends minutes late.
+const dueFor = 3 * time.Second
 
 // DueKey returns the key of a sorted set with the times, in Unix seconds and rounded up to [DueStep], at which windows of
 // recalls in a queue close. A worker looks for recalls that are too late only then: to look at each recall of a lane that is

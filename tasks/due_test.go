@@ -56,3 +56,20 @@ func TestAPromotedRecallsOwnEndIsTold(t *testing.T) {
 		t.Errorf("told %v after recall_by", late)
 	}
 }
+
+// Redis has forgotten what was told: the next recall tells it again.
+func TestATimeIsToldAgain(t *testing.T) {
+	t.Parallel()
+	m, rdb := mini(t)
+	p := newProducer(t, rdb)
+	r := tasks.Recall{Provider: "jiguang", MessageID: "1", SentAt: midnight}
+	enqueue(t, p, r)
+	m.FlushAll()
+	publish(t, rdb, lanes...)
+	p.AgeDue(5 * time.Second)
+	r.MessageID = "2"
+	enqueue(t, p, r)
+	if n := rdb.ZCard(t.Context(), tasks.DueKey("jiguang:news")).Val(); n != 1 {
+		t.Errorf("%d times are told", n)
+	}
+}

@@ -172,7 +172,8 @@ func payloadOf(msg []byte) []byte {
 	return nil
 }
 
-// removeScript deletes a task if it still stands as it was seen, and returns the worker's marks.
+// removeScript deletes a task if it still stands as it was seen, and returns the worker's marks. One that was seen in a worker's hands is
+// settled, and not removed.
 //
 // A hash without msg is no task: the rest of one that was deleted while a worker wrote to it, in the way of every new one. A
 // task that is missing in its state's set is deleted all the same, because asynq's ArchiveAll leaves such behind.
@@ -185,7 +186,7 @@ func payloadOf(msg []byte) []byte {
 var removeScript = redis.NewScript(`
 local state = redis.call("HGET", KEYS[1], "state") or ""
 local result = redis.call("HGET", KEYS[1], "result") or ""
-if state ~= ARGV[2] or result ~= ARGV[3] or state == "active" then
+if state ~= ARGV[2] or result ~= ARGV[3] then
 	return nil
 end
 if state == "pending" then

@@ -14,6 +14,9 @@ var ErrExpired = errors.New("the recall window has closed")
 var ErrUnserved = errors.New("no worker has ever published this lane")
 
 // FieldError says which field of a recall is refused, and why. It is what a person sees of a refused row.
+//
+// Functions that return a *FieldError return nil where nothing is refused. Compare that before it becomes an error: in a variable of type
+// error a nil *FieldError is not nil.
 type FieldError struct {
 	Field  string // as in NDJSON and CSV headers: "message_id"; "row" when no field can be named
 	Value  string // what it held, shortened to one line; empty when it was missing

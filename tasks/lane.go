@@ -162,8 +162,8 @@ func readLimit(w limitJSON) (providers.Limit, error) {
 		return providers.Limit{Calls: w.Calls, Day: true, TimeZone: loadZone(w.TimeZone)}, nil
 	}
 	per, err := time.ParseDuration(w.Per)
-	if err != nil || per <= 0 {
-		return providers.Limit{}, fmt.Errorf("limit per %q is neither a duration nor %q", w.Per, perDay)
+	if err != nil || per < time.Millisecond { // limits are reckoned with in milliseconds
+		return providers.Limit{}, fmt.Errorf("limit per %q is neither a duration of at least 1ms nor %q", w.Per, perDay)
 	}
 	return providers.Limit{Calls: w.Calls, Per: per}, nil
 }

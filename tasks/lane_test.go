@@ -59,6 +59,7 @@ func TestALaneOfSomebodyElseIsRefused(t *testing.T) {
 	}
 	for part, other := range map[string]string{
 		`"jiguang"`: `"apns"`, `"news"`: `"a\u001bb"`, `"credentials"`: `"\u001b[2J"`, `"calls":1`: `"calls":0`, `"Asia/Shanghai"`: `"\u0007"`, `"24h"`: `"-1h"`,
+		`"day"`: `"1us"`,
 	} {
 		if err := l.UnmarshalJSON([]byte(strings.Replace(good, part, other, 1))); err == nil {
 			t.Errorf("%s is taken", other)

@@ -31,8 +31,6 @@ func (n Number) known() bool { return n.Seq > 0 && n.Seq <= MaxSeq && CheckBatch
 // sheetSize is how many numbers a sheet has. As a set of few it takes two bytes for each, as bits never more than a kilobyte.
 const sheetSize = 8192
 
-func othersKey(batch string) string { return BatchKey(batch) + ":o" }
-
 // sheets collects the keys of a script that counts.
 type sheets struct{ keys []string }
 
@@ -69,15 +67,13 @@ type others struct {
 
 // get returns the names. One caller reads them again now and then, and the rest does not wait for it.
 func (o *others) get(ctx context.Context) ([]string, error) {
-	o.mu.Lock()
-	names, fresh := o.names, time.Since(o.read) < othersFor
-	o.read = time.Now()
-	o.mu.Unlock()
-	if fresh {
+	names, due := o.look()
+	if !due {
 		return names, nil
 	}
 	names, err := o.rdb.SMembers(ctx, othersKey(o.batch)).Result()
 	if err != nil {
+		o.age(othersFor) // for the next caller to read them
 		return nil, fmt.Errorf("looking for the duplicates of %s: %w", o.batch, err)
 	}
 	o.mu.Lock()
@@ -89,6 +85,24 @@ func (o *others) get(ctx context.Context) ([]string, error) {
 	}
 	o.names = names
 	return names, nil
+}
+
+// look returns the names as they were read last. It is true for the caller who is to read them again.
+func (o *others) look() (names []string, due bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	due = time.Since(o.read) >= othersFor
+	if due {
+		o.read = time.Now()
+	}
+	return o.names, due
+}
+
+// age makes what was read older.
+func (o *others) age(by time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.read = o.read.Add(-by)
 }
 
 // admit reports whether a batch is one of the others now.
@@ -143,8 +157,6 @@ func countAll(ctx context.Context, rdb redis.Scripter, batch string, counts []Co
 	}
 	return nil
 }
-
-func idsKey(batch string) string { return BatchKey(batch) + ":d" }
 
 // numbersOf reads what a batch has for an id: its number, and those it had before.
 func numbersOf(v any) []int64 {

@@ -82,6 +82,23 @@ func TestADuplicateCountsOnceWhateverBecomesOfTheOther(t *testing.T) {
 	}
 }
 
+// What another process has counted as a duplicate is known a second later, also to one that never stops enqueueing.
+func TestDuplicatesOfAnotherProcessAreKnownToABusyOne(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	p := realProducer(t, rdb)
+	busy := openBatch(t, realProducer(t, rdb), "c")
+	id := add(t, openBatch(t, p, "a"), "1").ID
+	add(t, openBatch(t, p, "c"), "1")
+	fail(t, rdb, "a", id, true)
+	for _, other := range []string{"2", "3", "4"} {
+		add(t, busy, other)
+		busy.AgeOthers(600 * time.Millisecond)
+	}
+	add(t, busy, "1")
+	wantSums(t, rdb, "c", map[string]int{"total": 4, "open": 4})
+}
+
 // A sheet of the other batch's numbers is a set while they are few, and bits then; either way each number counts once.
 func TestSheetsOfDuplicates(t *testing.T) {
 	t.Parallel()

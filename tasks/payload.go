@@ -181,7 +181,7 @@ func (w wireRecall) recall() Recall {
 //
 // For a payload of a newer version the error is [ErrNewerVersion], and the Recall holds those of V, provider, app,
 // message_id, recall_by, batch, seq and ref that could be read. Any other error is for good: the payload ends as rejected. The
-// Recall then holds what could be read.
+// Recall then holds what could be read. It is never in a batch whose name is none.
 func Decode(payload []byte) (Recall, error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &keys); err != nil {
@@ -199,10 +199,8 @@ func Decode(payload []byte) (Recall, error) {
 		return glean(keys), fmt.Errorf("the payload cannot be read: %w", err)
 	}
 	r := w.recall()
-	if err := r.usable(); err != nil {
-		return r, err
-	}
-	return r, nil
+	err := r.usable()
+	return r.inGoodBatch(), err
 }
 
 func (r Recall) usable() error {
@@ -218,7 +216,21 @@ func (r Recall) usable() error {
 	if r.RecallBy.IsZero() {
 		return refuse("recall_by", "", "is missing")
 	}
+	if r.Batch != "" {
+		if err := CheckBatch(r.Batch); err != nil {
+			return refuse("batch", r.Batch, err.Error())
+		}
+	}
 	return nil
+}
+
+// inGoodBatch takes a recall out of a batch that is none: its name would become part of Redis's keys, and in a cluster those of "}x" share
+// no slot, so that not even the end of such a recall could be written.
+func (r Recall) inGoodBatch() Recall {
+	if r.Batch != "" && CheckBatch(r.Batch) != nil {
+		r.Batch, r.Seq = "", 0
+	}
+	return r
 }
 
 // glean reads what can be read of a payload that as a whole cannot, each field for itself.
@@ -234,5 +246,5 @@ func glean(keys map[string]json.RawMessage) Recall {
 		// A field of another type stays empty; that it cannot be read is known already.
 		_ = json.Unmarshal(keys[f.key], f.to)
 	}
-	return w.recall()
+	return w.recall().inGoodBatch()
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -509,7 +511,7 @@ func TestTheSecondOfABurstIsWokenFor(t *testing.T) {
 		}
 		p := newProducer(t, rdb)
 		r := message
-		for range 5 {
+		for range 2 { // how ever long that takes, each is told
 			r.MessageID += "0"
 			enqueue(t, p, r, bulk)
 		}
@@ -532,6 +534,39 @@ func TestTheSecondOfABurstIsWokenFor(t *testing.T) {
 		if woken(200 * time.Millisecond) {
 			t.Error("more was told than there is")
 		}
+	})
+}
+
+// A burst wakes once at once and once a moment later, for all that came in between.
+func TestABurstWakesTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var w tasks.Wakes
+		var told atomic.Int64
+		tell := func() { told.Add(1) }
+		burst := func(want int64) {
+			t.Helper()
+			for range 5 {
+				if w.Due("q", tell) {
+					tell()
+				}
+			}
+			synctest.Wait()
+			if n := told.Load(); n != want {
+				t.Errorf("told %d times, not %d", n, want)
+			}
+		}
+		burst(1)
+		time.Sleep(60 * time.Millisecond)
+		burst(2) // too soon after what was told late
+		time.Sleep(time.Second)
+		burst(4)
+		if queues := w.TakeAll(); len(queues) != 1 || len(w.TakeAll()) != 0 {
+			t.Errorf("%q", queues)
+		}
+		time.Sleep(time.Second)
+		burst(5) // what was taken is not told again
+		time.Sleep(time.Second)
 	})
 }
 

@@ -22,7 +22,7 @@ import (
 var moveScript = redis.NewScript(`
 local state = redis.call("HGET", KEYS[1], "state") or ""
 local result = redis.call("HGET", KEYS[1], "result") or ""
-if state ~= ARGV[2] or result ~= ARGV[3] or state == "active" then
+if state ~= ARGV[2] or result ~= ARGV[3] then
 	return 0
 end
 local seen, all, marks = {}, redis.call("HGETALL", KEYS[1]), 0

@@ -17,7 +17,7 @@ const Version = 1
 // A push system fills Provider, MessageID, App unless the provider has only one, SentAt unless the id carries it, and the
 // fields that the provider uses (providers.Spec says which). The rest is the Producer's and the batch's.
 type Recall struct {
-	V         int    // the payload's version; zero means [Version]
+	V         int    // the version of the payload that it was read from; what is written is always of [Version]
 	Provider  string // "jiguang", "engagelab", "timpush", "timchat", "rongcloud"
 	App       string // the account at the provider; may be left empty where the provider has only one
 	MessageID string // the vendor's id of the message, at most 256 printable bytes

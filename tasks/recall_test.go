@@ -146,6 +146,19 @@ func TestDecodeOfABrokenPayloadStillTellsWhoseItIs(t *testing.T) {
 	}
 }
 
+// A batch whose name is none would name a key of Redis that others have, or one that no slot of a cluster has.
+func TestDecodeBelievesNoBatchThatIsNone(t *testing.T) {
+	t.Parallel()
+	for _, rest := range []string{`"v":1`, `"v":2`, `"v":0`, `"v":1,"sent_at":5`, `"v":1,"provider":"smoke"`} {
+		for _, name := range []string{"}x", "a b", "{b}"} {
+			r, err := tasks.Decode([]byte(`{"provider":"jiguang","app":"news","message_id":"m","recall_by":"2026-11-21T01:55:10.000Z","batch":"` + name + `","seq":9,"ref":"r",` + rest + `}`))
+			if err == nil || r.Batch != "" || r.Seq != 0 || r.Ref != "r" {
+				t.Errorf("%s, %s: %+v, %v", name, rest, r, err)
+			}
+		}
+	}
+}
+
 // The task id is for ever: tasks written by one version are found by the next.
 func TestIDIsForEver(t *testing.T) {
 	t.Parallel()

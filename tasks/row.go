@@ -52,7 +52,7 @@ func IDRow(id string) Row {
 }
 
 // Set adds a field under its own name or a vendor's. An empty value is the same as no field, and names that our own output
-// adds are left alone. A name that is no field's, and a field given twice, are refused.
+// adds are left alone. A name that is no field's, and a field given twice, are refused; as to the result see [FieldError].
 func (row *Row) Set(name, value string) *FieldError {
 	return row.add(name, value, textKind)
 }
@@ -98,9 +98,6 @@ func (row Row) Get(field string) (string, bool) {
 	c, ok := row.cell(field)
 	return c.value, ok
 }
-
-// Empty reports whether no field was given.
-func (row Row) Empty() bool { return len(row.cells) == 0 }
 
 // AppendReject appends the row as a line of NDJSON, without the line's end, with the reason why it was refused: valid input
 // again once it has been mended.
@@ -174,7 +171,8 @@ type RowOptions struct {
 	Now time.Time
 }
 
-// Recall reads the row's fields and checks all that can be checked without knowing the lanes: see [Recall.Check].
+// Recall reads the row's fields and checks all that can be checked without knowing the lanes: see [Recall.Check], also as to what is
+// refused.
 func (row Row) Recall(opt RowOptions) (Recall, []Warning, *FieldError) {
 	if opt.Now.IsZero() {
 		opt.Now = time.Now()

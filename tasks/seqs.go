@@ -54,6 +54,9 @@ func (s *seqs) take(ctx context.Context) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
+		if last > MaxSeq {
+			return 0, errors.New("the batch is full; use another name for the rest")
+		}
 		for seq := last; seq > last-s.block; seq-- {
 			s.free = append(s.free, seq)
 		}
@@ -68,9 +71,6 @@ func (s *seqs) takeBlock(ctx context.Context, size int64) (int64, error) {
 	last, err := takeSeqsScript.Run(ctx, s.rdb, []string{s.key}, size, s.highest, beyond).Int64()
 	if err != nil {
 		return 0, fmt.Errorf("numbering recalls of %s: %w", s.key, err)
-	}
-	if last > MaxSeq {
-		return 0, errors.New("the batch is full; use another name for the rest")
 	}
 	return last, nil
 }
@@ -113,7 +113,7 @@ func (b *Batch) Check(ctx context.Context) error {
 	err := b.Flush(ctx)
 	lost := 0
 	if err == nil {
-		lost, err = used.missing(ctx, b.producer.rdb, BatchKey(b.name)+":s")
+		lost, err = used.missing(ctx, b.producer.rdb, bytesKey(b.name))
 	}
 	if err != nil {
 		b.used.putBack(used)
@@ -207,10 +207,12 @@ func (p pages) missing(ctx context.Context, rdb redis.Cmdable, key string) (int,
 			}
 		}
 	}
-	if len(reads) == 0 {
-		return lost, nil
+	if len(reads) > 0 {
+		if err := read(); err != nil {
+			return 0, err
+		}
 	}
-	return lost, read()
+	return lost, nil
 }
 
 // missingOf counts the numbers of a page that have no byte.

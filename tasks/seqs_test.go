@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -102,6 +103,28 @@ func TestWhatCouldNotBeCheckedIsCheckedLater(t *testing.T) {
 	var lost *tasks.LostError
 	if err := b.Check(t.Context()); !errors.As(err, &lost) || lost.Lost != 10 {
 		t.Errorf("%v", err)
+	}
+}
+
+// A batch that is full takes no more, and what is in it is counted and ends all the same.
+func TestAFullBatchEnds(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	b := openBatch(t, realProducer(t, rdb), "b", "file")
+	add(t, b, "0")
+	rdb.HSet(t.Context(), tasks.BatchKey("b"), "next_seq", tasks.MaxSeq-3)
+	var err error
+	for i := 1; i < 50 && err == nil; i++ {
+		_, err = b.Enqueue(t.Context(), row(strconv.Itoa(i)))
+	}
+	if err == nil || !strings.Contains(err.Error(), "full") {
+		t.Fatal(err)
+	}
+	if err := b.Done(t.Context(), "file"); err != nil {
+		t.Error(err)
+	}
+	if n := rdb.HGet(t.Context(), tasks.BatchKey("b"), "reading").Val(); n != "0" {
+		t.Errorf("%s inputs are being read", n)
 	}
 }
 

@@ -14,8 +14,9 @@ type Enqueuing struct {
 	Err    error
 }
 
-// EnqueueAll is [Batch.Enqueue] for many recalls at once, some hundred say, with three round trips. It is the fastest way to fill a queue; a few goroutines that do so keep Redis busy.
-// The answers are in the order of the recalls.
+// EnqueueAll is [Batch.Enqueue] for many recalls at once, some hundred say, with a few round trips: the other batches are asked, then each
+// lane's other queue, then the scripts are sent, and then each other queue is asked again. It is the fastest way to fill a queue; a few
+// goroutines that do so keep Redis busy. The answers are in the order of the recalls.
 func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...EnqueueOption) []Enqueuing {
 	rows := make([]lotRow, len(recalls))
 	for i, r := range recalls {

@@ -56,7 +56,8 @@ func parseBool(c cell) (bool, *FieldError) {
 }
 
 // ParseSentAt reads the sent_at of a flag or of a single call: the forms of a row, or an age such as 40m ([ParseAge]), meant from
-// now. A file's rows have no ages, because a file is often read again later.
+// now. A file's rows have no ages, because a file is often read again later. What is refused is a [FieldError]: see there before it becomes
+// an error.
 func ParseSentAt(value string, zone *time.Location, now time.Time) (time.Time, *FieldError) {
 	if age, ok := ParseAge(value); ok {
 		if age < 0 {

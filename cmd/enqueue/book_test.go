@@ -140,7 +140,7 @@ func TestFollowingFromNowCanBeResumed(t *testing.T) {
 	for _, entries := range []int{0, 1} {
 		place := "0"
 		for range entries {
-			place = rdb.XAdd(ctx, &redis.XAddArgs{Stream: ledger.OutcomesKey, Values: []string{"id", "x"}}).Val()
+			place = rdb.XAdd(ctx, &redis.XAddArgs{Stream: tasks.OutcomesKey, Values: []string{"id", "x"}}).Val()
 		}
 		s := launch(t, server.Addr, time.Minute, "outcomes", "--follow", "--after", "now")
 		s.until("it waits", func() bool { return strings.Contains(rdb.Info(ctx, "clients").Val(), "blocked_clients:1") })
@@ -702,7 +702,7 @@ func TestFollowInterrupted(t *testing.T) {
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	s := start(t, miniredis.RunT(t).Addr(), time.Minute, "outcomes", "--follow", "--after", "now")
 	s.until("the reader reads", func() bool { // what came before it has begun it does not show
-		s.rdb.XAdd(ctx, &redis.XAddArgs{Stream: ledger.OutcomesKey, Values: []any{"id", "news"}})
+		s.rdb.XAdd(ctx, &redis.XAddArgs{Stream: tasks.OutcomesKey, Values: []any{"id", "news"}})
 		return strings.Contains(s.stdout.String(), `"id":"news"`)
 	})
 	s.interrupt()
@@ -733,7 +733,7 @@ func TestFollowOutlivesRedis(t *testing.T) {
 		server.Restart()
 		s.until("the return", func() bool { return strings.Count(s.stderr.String(), "Redis answers again; going on\n") == outage })
 	}
-	if err := s.rdb.XAdd(ctx, &redis.XAddArgs{Stream: ledger.OutcomesKey, Values: []any{"id", "news"}}).Err(); err != nil {
+	if err := s.rdb.XAdd(ctx, &redis.XAddArgs{Stream: tasks.OutcomesKey, Values: []any{"id", "news"}}).Err(); err != nil {
 		t.Fatal(err)
 	}
 	s.until("the entry", func() bool { return strings.Contains(s.stdout.String(), `"id":"news"`) })

@@ -187,7 +187,7 @@ func play(rdb redis.UniversalClient, sim *simulator.Simulator, stdout io.Writer,
 			return 0, errInterrupted
 		default:
 		}
-		streams, err := rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{ledger.OutcomesKey, last}, Block: 100 * time.Millisecond}).Result()
+		streams, err := rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{tasks.OutcomesKey, last}, Block: 100 * time.Millisecond}).Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return 0, fmt.Errorf("%d of %d sample recalls did not end: %w", left, len(list), err)
 		}

@@ -19,7 +19,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/internal/redistest"
 	"github.com/recallq/recallq/providers/providertest/simulator"
 	"github.com/recallq/recallq/tasks"
@@ -298,7 +297,7 @@ func (s *site) await(e *ended, n int, within time.Duration) {
 			s.t.Fatalf("%d of %d recalls ended within %v", len(e.outcomes), n, within)
 		}
 		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-		streams, err := s.rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{ledger.OutcomesKey, e.last}, Count: 1000, Block: 100 * time.Millisecond}).Result()
+		streams, err := s.rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{tasks.OutcomesKey, e.last}, Count: 1000, Block: 100 * time.Millisecond}).Result()
 		cancel()
 		var netErr net.Error
 		if err != nil && !errors.Is(err, redis.Nil) && !errors.As(err, &netErr) && !errors.Is(err, context.DeadlineExceeded) {

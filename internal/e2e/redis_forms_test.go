@@ -237,7 +237,7 @@ func (s *formSite) awaitOutcomes(n int, within time.Duration) {
 func (s *formSite) readOutcomes() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
 	defer cancel()
-	entries, err := s.rdb.XRange(ctx, ledger.OutcomesKey, "("+s.lastOutcome, "+").Result()
+	entries, err := s.rdb.XRange(ctx, tasks.OutcomesKey, "("+s.lastOutcome, "+").Result()
 	if err != nil {
 		return // Redis is away, which some tests want
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -56,6 +57,7 @@ type Options struct {
 type Inbox struct {
 	rdb      redis.UniversalClient
 	producer *tasks.Producer
+	book     *ledger.Ledger
 	consumer string
 	log      zerolog.Logger
 
@@ -77,7 +79,7 @@ type Inbox struct {
 // New returns an inbox that reads nothing yet.
 func New(o Options) *Inbox {
 	in := &Inbox{
-		rdb: o.Redis, producer: o.Producer, consumer: cmp.Or(o.Instance, rand.Text()), log: o.Log,
+		rdb: o.Redis, producer: o.Producer, book: ledger.New(o.Redis), consumer: cmp.Or(o.Instance, rand.Text()), log: o.Log,
 		deadAfter: deadAfter, takeoverEvery: takeoverEvery, forgetAfter: forgetAfter,
 		batches: map[string]*openBatch{}, pause: pauseFirst,
 	}

@@ -137,6 +137,13 @@ func TestRefusals(t *testing.T) {
 			if !strings.HasPrefix(text, c.error) || len(text) > 200 || strings.Contains(text, "--") {
 				t.Errorf("%.60s: error %q", c.entry, text)
 			}
+			field, _, _ := strings.Cut(c.error, " ")
+			reason, _ := got["reason"].(string)
+			if got["field"] != field || reason == "" || len(reason) > 200 || len(text) < 200 && !strings.HasSuffix(text, reason) {
+				t.Errorf("%.60s: error %q, field %q, reason %q", c.entry, text, got["field"], reason)
+			}
+			delete(got, "field")
+			delete(got, "reason")
 			finished, err := time.Parse(time.RFC3339, fmt.Sprint(got["finished_at"]))
 			if err != nil || time.Since(finished).Abs() > time.Minute {
 				t.Errorf("%.60s: finished_at %v", c.entry, got["finished_at"])

@@ -217,7 +217,7 @@ func wantSums(t testing.TB, rdb redis.UniversalClient, name string, want map[str
 // outcomes reads the stream of outcomes.
 func outcomes(t testing.TB, rdb redis.Cmdable) []map[string]any {
 	t.Helper()
-	list, err := rdb.XRange(t.Context(), ledger.OutcomesKey, "-", "+").Result()
+	list, err := rdb.XRange(t.Context(), tasks.OutcomesKey, "-", "+").Result()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
@@ -16,9 +14,6 @@ import (
 
 // Refused is the outcome of an entry that no task was made of.
 const Refused = "refused"
-
-// mostOutcomes is about how many entries the stream of outcomes is kept to.
-const mostOutcomes = 1_000_000
 
 // asRefusal is the refusal in an error; nil if it is none.
 func asRefusal(err error) *tasks.FieldError {
@@ -48,13 +43,11 @@ func (in *Inbox) report(ctx context.Context, items []*item, now time.Time) error
 	if len(items) == 0 {
 		return nil
 	}
-	_, err := in.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for _, it := range items {
-			pipe.XAdd(ctx, &redis.XAddArgs{Stream: ledger.OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: it.refusal(now)})
-		}
-		return nil
-	})
-	if err != nil {
+	events := make([]ledger.Event, len(items))
+	for i, it := range items {
+		events[i] = it.refusal(now)
+	}
+	if err := in.book.Tell(ctx, events...); err != nil {
 		return fmt.Errorf("reporting refused entries: %w", err)
 	}
 	last := items[len(items)-1]
@@ -64,20 +57,15 @@ func (in *Inbox) report(ctx context.Context, items []*item, now time.Time) error
 	return nil
 }
 
-// refusal is the entry in the stream of outcomes, with all fields that an outcome has there.
-func (it *item) refusal(now time.Time) []any {
-	sentAt := ""
-	if !it.recall.SentAt.IsZero() {
-		sentAt = tasks.FormatTime(it.recall.SentAt)
-	}
+// refusal is the entry in the stream of outcomes.
+func (it *item) refusal(now time.Time) ledger.Event {
 	refused := *it.refused
 	refused.Reason = producersWords(refused.Reason)
-	return []any{
-		"id", it.id, "provider", it.shown("provider", maxShown), "app", it.shown("app", maxShown),
-		"message_id", it.shown("message_id", tasks.MaxID), "ref", it.shown("ref", tasks.MaxRef),
-		"outcome", Refused, "code", "", "error", providers.Line(refused.Error(), providers.MaxMessage),
-		"attempts", 0, "batch", providers.Line(it.batch, maxShown), "seq", "",
-		"sent_at", sentAt, "finished_at", tasks.FormatTime(now),
+	return ledger.Event{
+		ID: it.id, Provider: it.shown("provider", maxShown), App: it.shown("app", maxShown),
+		MessageID: it.shown("message_id", tasks.MaxID), Ref: it.shown("ref", tasks.MaxRef),
+		Outcome: Refused, Error: refused.Error(), Batch: providers.Line(it.batch, maxShown),
+		SentAt: it.recall.SentAt, FinishedAt: now, Field: refused.Field, Reason: refused.Reason,
 	}
 }
 
@@ -105,6 +93,6 @@ func (in *Inbox) sayRefusals(now time.Time) {
 		return
 	}
 	in.log.Warn().Int("entries", r.waiting).Str("entry", r.entry).Str("field", r.field).
-		Msg("entries of the inbox are refused; " + ledger.OutcomesKey + " says why")
+		Msg("entries of the inbox are refused; " + tasks.OutcomesKey + " says why")
 	r.waiting, r.said = 0, now
 }

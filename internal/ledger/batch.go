@@ -166,7 +166,7 @@ const stillReading = "reading"
 
 // ReadingInputs names the inputs of a batch that are being read, or whose reading was interrupted, in alphabetical order.
 func (l *Ledger) ReadingInputs(ctx context.Context, batch string) ([]string, error) {
-	inputs, err := l.rdb.HGetAll(ctx, tasks.BatchKey(batch)+":i").Result()
+	inputs, err := l.rdb.HGetAll(ctx, tasks.BatchInputsKey(batch)).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read the inputs of the batch %s: %w", batch, err)
 	}
@@ -182,7 +182,7 @@ func (l *Ledger) ReadingInputs(ctx context.Context, batch string) ([]string, err
 
 // Knows reports whether inputs were read in a batch before, each of them.
 func (l *Ledger) Knows(ctx context.Context, batch string, inputs ...string) (bool, error) {
-	known, err := l.rdb.HMGet(ctx, tasks.BatchKey(batch)+":i", inputs...).Result()
+	known, err := l.rdb.HMGet(ctx, tasks.BatchInputsKey(batch), inputs...).Result()
 	if err != nil {
 		return false, fmt.Errorf("read the inputs of the batch %s: %w", batch, err)
 	}

@@ -21,12 +21,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
-
-// OutcomesKey is the stream of outcomes that producers can read with a consumer group.
-const OutcomesKey = tasks.OutcomesKey
 
 const (
 	keepOutcomes = 24 * time.Hour
@@ -214,17 +210,13 @@ func (l *Ledger) recordSteps(ctx context.Context, t Task, e Entry) error {
 			return err
 		}
 	}
-	return l.rdb.XAdd(ctx, e.streamed()).Err()
+	return l.Tell(ctx, e.event())
 }
 
 // recordArgs are the arguments of recordScript.
 func (e Entry) recordArgs() ([]any, error) {
 	result, err := json.Marshal(e.Outcome)
 	return []any{result, e.Outcome.Attempts, e.Error, e.Maybe}, err
-}
-
-func (e Entry) streamed() *redis.XAddArgs {
-	return &redis.XAddArgs{Stream: OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()}
 }
 
 func (l *Ledger) record(ctx context.Context, t Task, e Entry) error {
@@ -241,7 +233,7 @@ func (l *Ledger) record(ctx context.Context, t Task, e Entry) error {
 		if e.Recall.Batch != "" {
 			count.EvalSha(ctx, pipe, keys, args...)
 		}
-		pipe.XAdd(ctx, e.streamed())
+		pipe.XAdd(ctx, e.event().streamed())
 		return nil
 	}
 	// Scripts cannot be sent in full among other commands. Loading them first saves the first record from coming twice.
@@ -278,29 +270,24 @@ func (e Entry) count() tasks.Count {
 	return c
 }
 
-func (e Entry) values() []any {
-	r := e.Recall
-	sentAt := ""
-	if !r.SentAt.IsZero() {
-		sentAt = tasks.FormatTime(r.SentAt)
-	}
-	seq := ""
+// event is the outcome as the stream has it.
+func (e Entry) event() Event {
+	r, seq := e.Recall, int64(0)
 	if r.Batch != "" {
-		seq = strconv.FormatInt(r.Seq, 10)
+		seq = r.Seq
 	}
-	return []any{
-		"id", e.ID, "provider", r.Provider, "app", r.App, "message_id", r.MessageID, "ref", r.Ref,
-		"outcome", e.Outcome.Outcome, "code", e.Outcome.Code, "error", providers.Line(e.Error, providers.MaxMessage),
-		"attempts", e.Outcome.Attempts, "batch", r.Batch, "seq", seq,
-		"sent_at", sentAt, "finished_at", tasks.FormatTime(e.Outcome.FinishedAt),
+	return Event{
+		ID: e.ID, Provider: r.Provider, App: r.App, MessageID: r.MessageID, Ref: r.Ref,
+		Outcome: e.Outcome.Outcome, Code: e.Outcome.Code, Error: e.Error, Attempts: e.Outcome.Attempts, Batch: r.Batch, Seq: seq,
+		SentAt: r.SentAt, FinishedAt: e.Outcome.FinishedAt,
 	}
 }
 
 // Trim removes outcomes older than 24 hours from the stream, by now.
 func (l *Ledger) Trim(ctx context.Context, now time.Time) error {
 	oldest := strconv.FormatInt(now.Add(-keepOutcomes).UnixMilli(), 10)
-	if err := l.rdb.XTrimMinIDApprox(ctx, OutcomesKey, oldest, 0).Err(); err != nil {
-		return fmt.Errorf("trim %s: %w", OutcomesKey, err)
+	if err := l.rdb.XTrimMinIDApprox(ctx, tasks.OutcomesKey, oldest, 0).Err(); err != nil {
+		return fmt.Errorf("trim %s: %w", tasks.OutcomesKey, err)
 	}
 	return nil
 }

@@ -250,6 +250,90 @@ func TestBatchesAndCancelled(t *testing.T) {
 	})
 }
 
+// before is a hook that does something before the first command that is the one.
+type before struct {
+	dying
+	is func(redis.Cmder) bool
+	do func()
+}
+
+func (b *before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if b.do != nil && b.is(cmd) {
+			do := b.do
+			b.do = nil
+			do()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// hooked is another client of the same Redis, with a hook.
+func hooked(t testing.TB, rdb *redis.Client, hook redis.Hook) *redis.Client {
+	t.Helper()
+	other := redis.NewClient(rdb.Options())
+	t.Cleanup(func() { _ = other.Close() })
+	other.AddHook(hook)
+	return other
+}
+
+// A batch that is begun anew in the moment in which its name is dropped stays in the list.
+func TestTidyLeavesABatchThatIsBegunMeanwhile(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, rdb *redis.Client) {
+		long := time.Now().Add(-10 * 24 * time.Hour)
+		for _, name := range []string{"gone", "again"} {
+			rdb.ZAdd(t.Context(), tasks.BatchesKey, redis.Z{Score: float64(long.UnixMilli()), Member: name})
+		}
+		hook := &before{
+			is: func(cmd redis.Cmder) bool { return slices.Contains(cmd.Args(), any("again")) },
+			do: func() { beginBatch(t, rdb, "again") },
+		}
+		if err := New(hooked(t, rdb, hook)).Tidy(t.Context(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if got := rdb.ZRange(t.Context(), tasks.BatchesKey, 0, -1).Val(); !slices.Equal(got, []string{"again"}) || hook.do != nil {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// What fails after a run of Retry has begun is not tried by that run: one that fails at once would be tried without an end.
+func TestRetryLeavesWhatFailsMeanwhile(t *testing.T) {
+	t.Parallel()
+	rdb := mini(t)
+	publishLane(t, rdb)
+	sentAt := time.Now()
+	b := beginBatch(t, rdb, "b")
+	fail := func(id string) {
+		t.Helper()
+		r := tasks.Recall{Provider: providers.Jiguang, App: "app", MessageID: id, SentAt: sentAt}
+		res, err := b.Enqueue(t.Context(), r)
+		if err != nil || res.Seq == 0 {
+			t.Fatal(res, err)
+		}
+		r.Batch, r.Seq, r.RecallBy = "b", res.Seq, res.RecallBy
+		e := Entry{ID: res.ID, Recall: r, Outcome: tasks.Outcome{Outcome: tasks.NotFound, FinishedAt: time.Now()}}
+		if err := New(rdb).Record(t.Context(), Task{res.Queue, res.ID}, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 8 { // a block of numbers
+		fail(fmt.Sprint("before", i))
+	}
+	hook := &before{is: func(cmd redis.Cmder) bool { return cmd.Name() == "hscan" }, do: func() { fail("meanwhile") }}
+	var tried []string
+	err := New(hooked(t, rdb, hook)).Retry(t.Context(), tasks.NewProducer(rdb), RetryOptions{Batch: "b", Each: func(f tasks.Failure, _ tasks.Result, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		tried = append(tried, f.Recall.MessageID)
+	}})
+	if err != nil || len(tried) != 8 || slices.Contains(tried, "meanwhile") || hook.do != nil {
+		t.Errorf("%v, %v", tried, err)
+	}
+}
+
 // The input of a cancelled batch will not go on: whoever runs it again opens the batch again.
 func TestACancelledBatchEndsWhileAnInputIsUnread(t *testing.T) {
 	t.Parallel()
@@ -427,7 +511,7 @@ func (r *Reader) next(t testing.TB) string {
 func say(t testing.TB, rdb *redis.Client, seqs ...int) {
 	t.Helper()
 	for _, seq := range seqs {
-		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: OutcomesKey, Values: []any{"id", "x", "seq", seq}}).Err(); err != nil {
+		if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: tasks.OutcomesKey, Values: []any{"id", "x", "seq", seq}}).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -435,7 +519,7 @@ func say(t testing.TB, rdb *redis.Client, seqs ...int) {
 
 func trim(t testing.TB, rdb *redis.Client, keep int64) {
 	t.Helper()
-	if err := rdb.XTrimMaxLen(t.Context(), OutcomesKey, keep).Err(); err != nil {
+	if err := rdb.XTrimMaxLen(t.Context(), tasks.OutcomesKey, keep).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -503,7 +587,7 @@ func TestAReaderWithAPlaceThatIsGone(t *testing.T) {
 		if got := r.next(t); got != "" {
 			t.Errorf("all was read, and then trimmed: %q", got)
 		}
-		rdb.Del(t.Context(), OutcomesKey)
+		rdb.Del(t.Context(), tasks.OutcomesKey)
 		if got := place(0).next(t); got != "missed some, perhaps" {
 			t.Errorf("without a stream: %q", got)
 		}
@@ -551,9 +635,49 @@ func TestAFollowerKnowsWhatItMissed(t *testing.T) {
 	if got := now.next(t); got != "missed 1 12" {
 		t.Errorf("from now on: %s", got)
 	}
-	rdb.Del(t.Context(), OutcomesKey)
+	rdb.Del(t.Context(), tasks.OutcomesKey)
 	say(t, rdb, 20)
 	step("the stream was begun anew", "missed some, perhaps 20")
+}
+
+// What programs read is the same, byte for byte, from one version to the next.
+func TestAnEventAsJSON(t *testing.T) {
+	t.Parallel()
+	rdb := mini(t)
+	l := New(rdb)
+	at := time.Date(2026, 11, 20, 1, 55, 10, 0, time.UTC)
+	whole := Event{
+		ID: "timchat_1", Provider: "timchat", App: "chat", MessageID: "1_2_3", Ref: "<r>", Outcome: tasks.NotFound, Code: "20022", Error: "why",
+		Attempts: 2, Batch: "b", Seq: 7, SentAt: at, FinishedAt: at.Add(time.Second),
+	}
+	refused := Event{ID: "5-0", Outcome: "refused", Error: `row "x" is no JSON object`, FinishedAt: at, Field: "row", Reason: "is no JSON object"}
+	if err := l.Tell(t.Context(), whole, Event{ID: "1", Provider: "p", App: "a", MessageID: "m", Outcome: "recalled"}, refused); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Reader(FromStart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := r.Next(t.Context(), false)
+	if err != nil || len(page.Events) != 3 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	for i, want := range []string{
+		`{"stream_id":"1-0","id":"timchat_1","provider":"timchat","app":"chat","message_id":"1_2_3","ref":"\u003cr\u003e","outcome":"not_found","code":"20022","error":"why",` +
+			`"attempts":2,"batch":"b","seq":7,"sent_at":"2026-11-20T01:55:10.000Z","finished_at":"2026-11-20T01:55:11.000Z"}`,
+		`{"stream_id":"1-0","id":"1","provider":"p","app":"a","message_id":"m","outcome":"recalled","code":"","attempts":0}`,
+		`{"stream_id":"1-0","id":"5-0","provider":"","app":"","message_id":"","outcome":"refused","code":"","error":"row \"x\" is no JSON object",` +
+			`"attempts":0,"field":"row","reason":"is no JSON object","finished_at":"2026-11-20T01:55:10.000Z"}`,
+	} {
+		page.Events[i].StreamID = "1-0"
+		got, err := json.Marshal(page.Events[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, string(got)); diff != "" {
+			t.Error(diff)
+		}
+	}
 }
 
 // Trimming may come between the reading and the look at the stream: what was read is not missed.
@@ -653,7 +777,7 @@ func TestOutcomesAreKeptForADay(t *testing.T) {
 		add := func(n int, age time.Duration) {
 			for i := range n {
 				id := fmt.Sprintf("%d-%d", now.Add(-age).UnixMilli(), i)
-				if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: OutcomesKey, ID: id, Values: []any{"id", i}}).Err(); err != nil {
+				if err := rdb.XAdd(t.Context(), &redis.XAddArgs{Stream: tasks.OutcomesKey, ID: id, Values: []any{"id", i}}).Err(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -663,7 +787,7 @@ func TestOutcomesAreKeptForADay(t *testing.T) {
 		if err := New(rdb).Trim(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
-		if n := rdb.XLen(t.Context(), OutcomesKey).Val(); n < 20 || n > 120 {
+		if n := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n < 20 || n > 120 {
 			t.Errorf("%d entries are left, want the 20 of today and less than a hundred", n)
 		}
 	})
@@ -755,6 +879,27 @@ func TestOnACluster(t *testing.T) {
 	}
 	if _, err := l.Prune(t.Context(), "jiguang:app", time.Now()); err != nil {
 		t.Error(err)
+	}
+}
+
+// What others have written may name a batch that no slot of a cluster has: how it ended is written all the same.
+func TestAPayloadWithABatchThatIsNoneEndsOnACluster(t *testing.T) {
+	t.Parallel()
+	var addrs []string
+	for _, s := range redistest.StartCluster(t) {
+		addrs = append(addrs, s.Addr)
+	}
+	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+	t.Cleanup(func() { _ = rdb.Close() })
+	for _, v := range []string{`"v":1`, `"v":0`} {
+		r, err := tasks.Decode([]byte(`{"provider":"jiguang","app":"app","message_id":"m","recall_by":"2026-11-21T01:55:10.000Z","batch":"}x","seq":1,` + v + `}`))
+		if err == nil {
+			t.Fatal("it is taken")
+		}
+		e := Entry{ID: "jiguang_1", Recall: r, Outcome: tasks.Outcome{Outcome: tasks.Rejected, FinishedAt: time.Now()}, Error: err.Error()}
+		if err := New(rdb).Record(t.Context(), Task{"jiguang:app", e.ID}, e); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -11,62 +11,85 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
-// Event is an entry of the stream of outcomes, as it was read.
+// Event is an entry of the stream of outcomes.
 type Event struct {
 	// StreamID is its place in the stream: reading goes on after it.
-	StreamID string
-	ID       string // the task id
-	Provider string
-	App      string
+	StreamID string `json:"stream_id"`
+	ID       string `json:"id"` // the task id; of a refused row of the inbox, its entry's
+	Provider string `json:"provider"`
+	App      string `json:"app"`
 	// MessageID is the vendor's, and Ref the caller's.
-	MessageID, Ref string
-	Outcome        string
-	Code, Error    string
-	Attempts       int
-	Batch          string
-	Seq            int64
-	SentAt         time.Time
-	FinishedAt     time.Time
+	MessageID  string    `json:"message_id"`
+	Ref        string    `json:"ref,omitempty"`
+	Outcome    string    `json:"outcome"`
+	Code       string    `json:"code"`
+	Error      string    `json:"error,omitempty"`
+	Attempts   int       `json:"attempts"`
+	Batch      string    `json:"batch,omitempty"`
+	Seq        int64     `json:"seq,omitempty"`
+	SentAt     time.Time `json:"-"`
+	FinishedAt time.Time `json:"-"`
 	// Field and Reason say why an outcome is "refused": a row of the inbox that could not be enqueued.
-	Field, Reason string
-}
-
-type eventJSON struct {
-	StreamID   string `json:"stream_id"`
-	ID         string `json:"id"`
-	Provider   string `json:"provider"`
-	App        string `json:"app"`
-	MessageID  string `json:"message_id"`
-	Ref        string `json:"ref,omitempty"`
-	Outcome    string `json:"outcome"`
-	Code       string `json:"code"`
-	Error      string `json:"error,omitempty"`
-	Attempts   int    `json:"attempts"`
-	Batch      string `json:"batch,omitempty"`
-	Seq        int64  `json:"seq,omitempty"`
-	SentAt     string `json:"sent_at,omitempty"`
-	FinishedAt string `json:"finished_at,omitempty"`
-	Field      string `json:"field,omitempty"`
-	Reason     string `json:"reason,omitempty"`
+	Field  string `json:"field,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // MarshalJSON writes the entry under the stream's own names, with stream_id in front.
 func (e Event) MarshalJSON() ([]byte, error) {
-	w := eventJSON{
-		StreamID: e.StreamID, ID: e.ID, Provider: e.Provider, App: e.App, MessageID: e.MessageID, Ref: e.Ref,
-		Outcome: e.Outcome, Code: e.Code, Error: e.Error, Attempts: e.Attempts, Batch: e.Batch, Seq: e.Seq,
-		Field: e.Field, Reason: e.Reason,
+	type fields Event // without this method
+	return json.Marshal(struct {
+		fields
+		SentAt     string `json:"sent_at,omitempty"`
+		FinishedAt string `json:"finished_at,omitempty"`
+	}{fields(e), timeText(e.SentAt), timeText(e.FinishedAt)})
+}
+
+// timeText is a time as the stream has it; empty for none.
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
 	}
-	if !e.SentAt.IsZero() {
-		w.SentAt = tasks.FormatTime(e.SentAt)
+	return tasks.FormatTime(t)
+}
+
+// values are the fields of the entry in the stream. Only what is refused has a field and a reason.
+func (e Event) values() []any {
+	seq := ""
+	if e.Seq != 0 {
+		seq = strconv.FormatInt(e.Seq, 10)
 	}
-	if !e.FinishedAt.IsZero() {
-		w.FinishedAt = tasks.FormatTime(e.FinishedAt)
+	list := []any{
+		"id", e.ID, "provider", e.Provider, "app", e.App, "message_id", e.MessageID, "ref", e.Ref,
+		"outcome", e.Outcome, "code", e.Code, "error", providers.Line(e.Error, providers.MaxMessage),
+		"attempts", e.Attempts, "batch", e.Batch, "seq", seq,
+		"sent_at", timeText(e.SentAt), "finished_at", timeText(e.FinishedAt),
 	}
-	return json.Marshal(w)
+	if e.Field != "" {
+		list = append(list, "field", e.Field, "reason", providers.Line(e.Reason, providers.MaxMessage))
+	}
+	return list
+}
+
+func (e Event) streamed() *redis.XAddArgs {
+	return &redis.XAddArgs{Stream: tasks.OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()}
+}
+
+// Tell writes entries that are no task's outcome to the stream; those [Ledger.Record] writes.
+func (l *Ledger) Tell(ctx context.Context, events ...Event) error {
+	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, e := range events {
+			pipe.XAdd(ctx, e.streamed())
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write to %s: %w", tasks.OutcomesKey, err)
+	}
+	return nil
 }
 
 func readEvent(m redis.XMessage) Event {
@@ -207,7 +230,7 @@ type standing struct {
 func (r *Reader) look(ctx context.Context) (standing, error) {
 	s := standing{added: -1}
 	if !r.blind {
-		info, err := r.l.rdb.XInfoStream(ctx, OutcomesKey).Result()
+		info, err := r.l.rdb.XInfoStream(ctx, tasks.OutcomesKey).Result()
 		switch {
 		case redis.HasErrorPrefix(err, "NOPERM"):
 			r.blind = true
@@ -225,18 +248,19 @@ func (r *Reader) look(ctx context.Context) (standing, error) {
 	if s.first != "" || s.exists && s.length == 0 {
 		return s, nil
 	}
-	return s, r.lookAtEntries(ctx, &s)
+	err := r.lookAtEntries(ctx, &s)
+	return s, err
 }
 
 // lookAtEntries finds out what the entries themselves tell.
 func (r *Reader) lookAtEntries(ctx context.Context, s *standing) error {
-	first, err := r.l.rdb.XRangeN(ctx, OutcomesKey, "-", "+", 1).Result()
+	first, err := r.l.rdb.XRangeN(ctx, tasks.OutcomesKey, "-", "+", 1).Result()
 	if err != nil || len(first) == 0 {
 		return wrapRead(err)
 	}
 	s.exists, s.first = true, first[0].ID
 	if s.last == "" {
-		last, err := r.l.rdb.XRevRangeN(ctx, OutcomesKey, "+", "-", 1).Result()
+		last, err := r.l.rdb.XRevRangeN(ctx, tasks.OutcomesKey, "+", "-", 1).Result()
 		if err != nil || len(last) == 0 {
 			return wrapRead(err)
 		}
@@ -249,7 +273,7 @@ func wrapRead(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("read %s: %w", OutcomesKey, err)
+	return fmt.Errorf("read %s: %w", tasks.OutcomesKey, err)
 }
 
 // compare finds out what was missed between the last place and the messages that were read after it, and remembers how many
@@ -328,7 +352,7 @@ func olderID(a, b string) bool {
 }
 
 func (l *Ledger) next(ctx context.Context, after string, wait bool) ([]redis.XMessage, error) {
-	args := &redis.XReadArgs{Streams: []string{OutcomesKey, after}, Count: eventsAtOnce, Block: -1}
+	args := &redis.XReadArgs{Streams: []string{tasks.OutcomesKey, after}, Count: eventsAtOnce, Block: -1}
 	if wait {
 		args.Block = lookAgain
 	}

@@ -47,28 +47,36 @@ func (l *Ledger) Prune(ctx context.Context, queue string, now time.Time) (int, e
 	}
 }
 
+// forgetScript drops a batch's name from the list, unless a new one of the name was begun since it was listed.
+//
+// KEYS[1] the list; ARGV[1] the name; ARGV[2] when the batch was created, as the list had it
+var forgetScript = redis.NewScript(`
+if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0) ~= tonumber(ARGV[2]) then return 0 end
+return redis.call('ZREM', KEYS[1], ARGV[1])`)
+
 // Tidy drops the names of batches that Redis keeps no more.
 func (l *Ledger) Tidy(ctx context.Context, now time.Time) error {
-	names, err := l.rdb.ZRange(ctx, tasks.BatchesKey, 0, -1).Result()
+	listed, err := l.rdb.ZRangeWithScores(ctx, tasks.BatchesKey, 0, -1).Result()
 	if err != nil {
 		return fmt.Errorf("list the batches: %w", err)
 	}
-	exist := make([]*redis.IntCmd, len(names))
+	exist := make([]*redis.IntCmd, len(listed))
 	_, err = l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, name := range names {
-			exist[i] = pipe.Exists(ctx, tasks.BatchKey(name))
+		for i, batch := range listed {
+			exist[i] = pipe.Exists(ctx, tasks.BatchKey(batch.Member.(string)))
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("look for the batches: %w", err)
 	}
-	for i, name := range names {
+	for i, batch := range listed {
 		if exist[i].Val() > 0 {
 			continue
 		}
-		if err := l.rdb.ZRem(ctx, tasks.BatchesKey, name).Err(); err != nil {
-			return fmt.Errorf("forget the batch %s: %w", name, err)
+		created := strconv.FormatFloat(batch.Score, 'f', -1, 64)
+		if err := forgetScript.Run(ctx, l.rdb, []string{tasks.BatchesKey}, batch.Member, created).Err(); err != nil {
+			return fmt.Errorf("forget the batch %s: %w", batch.Member, err)
 		}
 	}
 	_, err = l.Cancelled(ctx, now)

@@ -337,8 +337,8 @@ func TestAWorkerKeepsHouse(t *testing.T) {
 		for _, queue := range []string{"jiguang:app", "jiguang:app:bulk"} {
 			pipe.ZAdd(t.Context(), "asynq:{"+queue+"}:archived", redis.Z{Score: float64(old.Unix()), Member: "old"}, redis.Z{Score: float64(now.Unix()), Member: "new"})
 		}
-		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: ledger.OutcomesKey, ID: strconv.FormatInt(old.UnixMilli(), 10), Values: []any{"id", "old"}})
-		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: ledger.OutcomesKey, ID: strconv.FormatInt(now.UnixMilli(), 10), Values: []any{"id", "new"}})
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: tasks.OutcomesKey, ID: strconv.FormatInt(old.UnixMilli(), 10), Values: []any{"id", "old"}})
+		pipe.XAdd(t.Context(), &redis.XAddArgs{Stream: tasks.OutcomesKey, ID: strconv.FormatInt(now.UnixMilli(), 10), Values: []any{"id", "new"}})
 		pipe.ZAdd(t.Context(), tasks.BatchesKey, redis.Z{Score: float64(old.UnixMilli()), Member: "gone"})
 		return nil
 	})
@@ -351,7 +351,7 @@ func TestAWorkerKeepsHouse(t *testing.T) {
 			t.Errorf("%s: %v is archived", queue, left)
 		}
 	}
-	if n := b.rdb.XLen(t.Context(), ledger.OutcomesKey).Val(); n != 1 {
+	if n := b.rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n != 1 {
 		t.Errorf("%d outcomes", n)
 	}
 	if n := b.rdb.ZCard(t.Context(), tasks.BatchesKey).Val(); n != 0 {

@@ -176,7 +176,7 @@ func TestRecallsOfALaneWithoutAWorkerEnd(t *testing.T) {
 				}
 			}
 		}
-		if n := rdb.XLen(t.Context(), ledger.OutcomesKey).Val(); n != 6 {
+		if n := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n != 6 {
 			t.Errorf("%d entries of 6 outcomes", n)
 		}
 		if b := l.standing("good"); b.Open != 5 {
@@ -222,7 +222,7 @@ func TestALaneWithoutAWorkerIsLookedAtWhenAWindowCloses(t *testing.T) {
 	if now := looks(); before == "" || now != before {
 		t.Errorf("looked at %s and again at %s, with no window closing in between", before, now)
 	}
-	if n := rdb.XLen(t.Context(), ledger.OutcomesKey).Val(); n != 0 {
+	if n := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n != 0 {
 		t.Fatalf("%d outcomes before the window has closed", n)
 	}
 	pass(10 * time.Minute)
@@ -322,7 +322,7 @@ func TestPayloadsOfANewerVersionAreNotFoundAsCancelled(t *testing.T) {
 		}
 		l.until(func() bool {
 			sweep()
-			return rdb.XLen(t.Context(), ledger.OutcomesKey).Val() == 4
+			return rdb.XLen(t.Context(), tasks.OutcomesKey).Val() == 4
 		})
 		for state := range newer {
 			if e := l.outcomes(4)[state]; e["outcome"] != tasks.Expired {
@@ -404,12 +404,12 @@ func TestALaneThatComesBackWhileItsRecallsEndIsNotDisturbed(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(l.sweep)
-	l.until(func() bool { return rdb.XLen(t.Context(), ledger.OutcomesKey).Val() > each/10 })
+	l.until(func() bool { return rdb.XLen(t.Context(), tasks.OutcomesKey).Val() > each/10 })
 	l.lane.App = "app"
 	l.work()
 	wg.Wait()
 	l.outcomes(2 * each)
-	if n := rdb.XLen(t.Context(), ledger.OutcomesKey).Val(); n != 2*each {
+	if n := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); n != 2*each {
 		t.Errorf("%d entries of %d outcomes", n, 2*each)
 	}
 	if b := l.standing("wrong"); b.Outcomes[tasks.Cancelled] != each {
@@ -543,7 +543,7 @@ func TestTwoWorkersEndTheSameRecallsOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if entries := rdb.XLen(t.Context(), ledger.OutcomesKey).Val(); entries != n {
+		if entries := rdb.XLen(t.Context(), tasks.OutcomesKey).Val(); entries != n {
 			t.Errorf("%d entries of %d outcomes", entries, n)
 		}
 		if b := l.standing("b"); b.Outcomes[tasks.Cancelled] != n || b.Open != 0 {

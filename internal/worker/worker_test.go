@@ -158,7 +158,7 @@ func (b *bench) outcomes(n int) map[string]map[string]any {
 	all := map[string]map[string]any{}
 	last := "0"
 	for len(all) < n {
-		streams, err := b.rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{ledger.OutcomesKey, last}, Block: 100 * time.Millisecond}).Result()
+		streams, err := b.rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{tasks.OutcomesKey, last}, Block: 100 * time.Millisecond}).Result()
 		if err != nil && err != redis.Nil {
 			b.t.Fatalf("%d of %d outcomes: %v\n%s", len(all), n, err, b.logged())
 		}
@@ -433,7 +433,7 @@ func TestARecallInTheWrongQueueIsRejected(t *testing.T) {
 		n, _ := b.rdb.ZCard(t.Context(), "asynq:{timpush:app}:archived").Result()
 		return n == 2
 	})
-	if n, _ := b.rdb.XLen(t.Context(), ledger.OutcomesKey).Result(); n != 2 {
+	if n, _ := b.rdb.XLen(t.Context(), tasks.OutcomesKey).Result(); n != 2 {
 		t.Errorf("%d outcomes, want 2", n)
 	}
 }
