@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log"
 	"maps"
+	"net"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -260,6 +262,72 @@ func TestTheDocsRedisUsersCanDoTheirWork(t *testing.T) {
 				t.Errorf("%s: %v: %v, want it to be forbidden", name, c, err)
 			}
 		}
+	}
+}
+
+// The users as a file of Redis's: the same lines, and nobody without a name any more.
+func TestTheDocsRedisUsersCanBeInAFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "users.acl")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := redistest.Start(t, "--aclfile", file)
+	admin := s.Client(t).Conn()
+	t.Cleanup(func() { _ = admin.Close() })
+	text := read(t, operations)
+	var lines []string
+	for _, line := range regexp.MustCompile(`(?m)^ACL SETUSER \w+ .*$|`+"`ACL SETUSER (?:admin|default) [^`]*`").FindAllString(text, -1) {
+		lines = append(lines, strings.Replace(strings.Trim(line, "`"), "ACL SETUSER", "user", 1))
+	}
+	if len(lines) != 8 {
+		t.Fatalf("%s has %d lines for users of Redis, want those of six, of the administrator and of default", operations, len(lines))
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Do(t.Context(), "ACL", "LOAD").Err(); err != nil {
+		t.Fatal(err)
+	}
+	login := func(name, password string) error {
+		rdb := redis.NewClient(&redis.Options{Addr: s.Addr, Username: name, Password: password, DisableIdentity: true})
+		t.Cleanup(func() { _ = rdb.Close() })
+		return rdb.Ping(t.Context()).Err()
+	}
+	for _, name := range []string{"producer", "reader", "operator", "looker", "worker", "admin"} {
+		if err := login(name, name+"-password"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := login("", ""); !redis.HasErrorPrefix(err, "NOAUTH") {
+		t.Errorf("without a name: %v, want NOAUTH", err)
+	}
+}
+
+// redis-cli goes on as the user default where a password is wrong.
+func TestTheShellsInboxAddsNothingAsAnotherUser(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("redis-cli"); err != nil {
+		t.Skip("no redis-cli on PATH")
+	}
+	s := redistest.Start(t)
+	rdb := s.Client(t)
+	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "push", "on", ">right", "~"+inbox.Key, "-@all", "+xadd").Err(); err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(s.Addr)
+	add := func(password string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "sh", "docs/examples/inbox.sh")
+		cmd.Env = append(os.Environ(), "REDIS_HOST="+host, "REDIS_PORT="+port, "REDIS_USER=push", "REDISCLI_AUTH="+password)
+		cmd.Stdin = strings.NewReader("{}\n")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := add("wrong"); err == nil || !strings.Contains(out, "AUTH failed") || rdb.Exists(t.Context(), inbox.Key).Val() != 0 {
+		t.Errorf("a wrong password: %v, %q, and the inbox has %d entries", err, out, rdb.XLen(t.Context(), inbox.Key).Val())
+	}
+	if out, err := add("right"); err != nil || rdb.XLen(t.Context(), inbox.Key).Val() != 1 {
+		t.Errorf("the right password: %v, %q", err, out)
 	}
 }
 
