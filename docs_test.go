@@ -20,6 +20,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/recallq/recallq/internal/config"
 	"github.com/recallq/recallq/internal/inbox"
 	"github.com/recallq/recallq/internal/metrics"
 	"github.com/recallq/recallq/internal/redistest"
@@ -328,6 +329,30 @@ func TestTheShellsInboxAddsNothingAsAnotherUser(t *testing.T) {
 	}
 	if out, err := add("right"); err != nil || rdb.XLen(t.Context(), inbox.Key).Val() != 1 {
 		t.Errorf("the right password: %v, %q", err, out)
+	}
+}
+
+// What docker-compose.yml tells people to type gives the worker a configuration that it takes, with no variable set.
+func TestTheComposeRecipesConfigurationIsGood(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, rest, _ := strings.Cut(read(t, "docker-compose.yml"), "cat > recallq.yaml <<'END'\n")
+	recipe, _, found := strings.Cut(rest, "#   END\n")
+	if !found {
+		t.Fatal("docker-compose.yml does not say what to write into recallq.yaml")
+	}
+	text := strings.ReplaceAll(strings.ReplaceAll("\n"+recipe, "\n#   ", "\n"), "/run/secrets/", dir+"/")
+	for name, content := range map[string]string{"recallq.yaml": text, "ui-password": "one\n", "jiguang": "two\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := config.Load(filepath.Join(dir, "recallq.yaml"), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Apps) == 0 {
+		t.Error("no app")
 	}
 }
 
