@@ -332,6 +332,43 @@ func TestTheShellsInboxAddsNothingAsAnotherUser(t *testing.T) {
 	}
 }
 
+// A link leads to a file that is there, and to a heading in it.
+func TestTheDocsLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, "README.md", "CONTRIBUTING.md") {
+		for _, found := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(read(t, file), -1) {
+			path, anchor, _ := strings.Cut(found[1], "#")
+			if strings.Contains(path, "://") {
+				continue
+			}
+			target := file
+			if path != "" {
+				target = filepath.Join(filepath.Dir(file), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s, which is not there", file, found[1])
+			} else if anchor != "" && !slices.Contains(anchors(read(t, target)), anchor) {
+				t.Errorf("%s links to %s, and %s has no such heading", file, found[1], target)
+			}
+		}
+	}
+}
+
+// anchors are the names of a page's headings in links, as GitHub makes them.
+func anchors(page string) []string {
+	page = regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page, "")
+	var names []string
+	for _, found := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(found[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
+}
+
 // What docker-compose.yml tells people to type gives the worker a configuration that it takes, with no variable set.
 func TestTheComposeRecipesConfigurationIsGood(t *testing.T) {
 	t.Parallel()
