@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log"
 	"maps"
+	"net"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,6 +20,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/recallq/recallq/internal/config"
 	"github.com/recallq/recallq/internal/inbox"
 	"github.com/recallq/recallq/internal/metrics"
 	"github.com/recallq/recallq/internal/redistest"
@@ -260,6 +263,133 @@ func TestTheDocsRedisUsersCanDoTheirWork(t *testing.T) {
 				t.Errorf("%s: %v: %v, want it to be forbidden", name, c, err)
 			}
 		}
+	}
+}
+
+// The users as a file of Redis's: the same lines, and nobody without a name any more.
+func TestTheDocsRedisUsersCanBeInAFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "users.acl")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := redistest.Start(t, "--aclfile", file)
+	admin := s.Client(t).Conn()
+	t.Cleanup(func() { _ = admin.Close() })
+	text := read(t, operations)
+	var lines []string
+	for _, line := range regexp.MustCompile(`(?m)^ACL SETUSER \w+ .*$|`+"`ACL SETUSER (?:admin|default) [^`]*`").FindAllString(text, -1) {
+		lines = append(lines, strings.Replace(strings.Trim(line, "`"), "ACL SETUSER", "user", 1))
+	}
+	if len(lines) != 8 {
+		t.Fatalf("%s has %d lines for users of Redis, want those of six, of the administrator and of default", operations, len(lines))
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Do(t.Context(), "ACL", "LOAD").Err(); err != nil {
+		t.Fatal(err)
+	}
+	login := func(name, password string) error {
+		rdb := redis.NewClient(&redis.Options{Addr: s.Addr, Username: name, Password: password, DisableIdentity: true})
+		t.Cleanup(func() { _ = rdb.Close() })
+		return rdb.Ping(t.Context()).Err()
+	}
+	for _, name := range []string{"producer", "reader", "operator", "looker", "worker", "admin"} {
+		if err := login(name, name+"-password"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := login("", ""); !redis.HasErrorPrefix(err, "NOAUTH") {
+		t.Errorf("without a name: %v, want NOAUTH", err)
+	}
+}
+
+// redis-cli goes on as the user default where a password is wrong.
+func TestTheShellsInboxAddsNothingAsAnotherUser(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("redis-cli"); err != nil {
+		t.Skip("no redis-cli on PATH")
+	}
+	s := redistest.Start(t)
+	rdb := s.Client(t)
+	if err := rdb.Do(t.Context(), "ACL", "SETUSER", "push", "on", ">right", "~"+inbox.Key, "-@all", "+xadd").Err(); err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(s.Addr)
+	add := func(password string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "sh", "docs/examples/inbox.sh")
+		cmd.Env = append(os.Environ(), "REDIS_HOST="+host, "REDIS_PORT="+port, "REDIS_USER=push", "REDISCLI_AUTH="+password)
+		cmd.Stdin = strings.NewReader("{}\n")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	if out, err := add("wrong"); err == nil || !strings.Contains(out, "AUTH failed") || rdb.Exists(t.Context(), inbox.Key).Val() != 0 {
+		t.Errorf("a wrong password: %v, %q, and the inbox has %d entries", err, out, rdb.XLen(t.Context(), inbox.Key).Val())
+	}
+	if out, err := add("right"); err != nil || rdb.XLen(t.Context(), inbox.Key).Val() != 1 {
+		t.Errorf("the right password: %v, %q", err, out)
+	}
+}
+
+// A link leads to a file that is there, and to a heading in it.
+func TestTheDocsLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, "README.md", "CONTRIBUTING.md") {
+		for _, found := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(read(t, file), -1) {
+			path, anchor, _ := strings.Cut(found[1], "#")
+			if strings.Contains(path, "://") {
+				continue
+			}
+			target := file
+			if path != "" {
+				target = filepath.Join(filepath.Dir(file), path)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s, which is not there", file, found[1])
+			} else if anchor != "" && !slices.Contains(anchors(read(t, target)), anchor) {
+				t.Errorf("%s links to %s, and %s has no such heading", file, found[1], target)
+			}
+		}
+	}
+}
+
+// anchors are the names of a page's headings in links, as GitHub makes them.
+func anchors(page string) []string {
+	page = regexp.MustCompile("(?s)```.*?```").ReplaceAllString(page, "")
+	var names []string
+	for _, found := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		name := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(found[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
+}
+
+// What docker-compose.yml tells people to type gives the worker a configuration that it takes, with no variable set.
+func TestTheComposeRecipesConfigurationIsGood(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, rest, _ := strings.Cut(read(t, "docker-compose.yml"), "cat > recallq.yaml <<'END'\n")
+	recipe, _, found := strings.Cut(rest, "#   END\n")
+	if !found {
+		t.Fatal("docker-compose.yml does not say what to write into recallq.yaml")
+	}
+	text := strings.ReplaceAll(strings.ReplaceAll("\n"+recipe, "\n#   ", "\n"), "/run/secrets/", dir+"/")
+	for name, content := range map[string]string{"recallq.yaml": text, "ui-password": "one\n", "jiguang": "two\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := config.Load(filepath.Join(dir, "recallq.yaml"), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Apps) == 0 {
+		t.Error("no app")
 	}
 }
 

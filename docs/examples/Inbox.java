@@ -24,7 +24,7 @@ import javax.net.ssl.SSLSocketFactory;
  * <pre>
  * java Inbox.java [--batch NAME] [--urgent] &lt; rows.ndjson
  *
- * echo '{"provider":"jiguang","message_id":"18100287000000001","sent_at":"2026-11-20T01:55:10+08:00"}' | java Inbox.java --urgent
+ * echo '{"provider":"jiguang","message_id":"18100287000000001","sent_at":"'"$(date -u +%FT%TZ)"'"}' | java Inbox.java --urgent
  * </pre>
  *
  * Redis is RECALLQ_REDIS_URL: redis://user:password@host:port, or rediss:// for TLS. The user may be limited to

@@ -3,7 +3,7 @@
 
     inbox.py [--batch NAME] [--urgent] < rows.ndjson
 
-    echo '{"provider":"jiguang","message_id":"18100287000000001","sent_at":"2026-11-20T01:55:10+08:00"}' | inbox.py --urgent
+    echo '{"provider":"jiguang","message_id":"18100287000000001","sent_at":"'"$(date -u +%FT%TZ)"'"}' | inbox.py --urgent
 
 Redis is RECALLQ_REDIS_URL: redis://user:password@host:port, or rediss:// for TLS. The user may be limited to
 ACL SETUSER push on >PASSWORD ~recallq:inbox -@all +xadd

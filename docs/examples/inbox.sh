@@ -4,7 +4,7 @@
 #
 #   inbox.sh [--batch NAME] [--urgent] < rows.ndjson
 #
-#   echo '{"provider":"jiguang","message_id":"18100287000000001","sent_at":"2026-11-20T01:55:10+08:00"}' | inbox.sh --urgent
+#   echo '{"provider":"jiguang","message_id":"18100287000000001","sent_at":"'"$(date -u +%FT%TZ)"'"}' | inbox.sh --urgent
 #
 # Redis is REDIS_HOST (127.0.0.1) and REDIS_PORT (6379), with REDIS_USER and REDISCLI_AUTH if it wants a user and a password; both
 # stay out of the process list that way. The user may be limited to: ACL SETUSER push on >PASSWORD ~recallq:inbox -@all +xadd
@@ -28,15 +28,27 @@ while [ $# -gt 0 ]; do
 	esac
 done
 
-# -x takes the last argument from standard input, which keeps the row out of the process list.
+cli() {
+	redis-cli -h "${REDIS_HOST:-127.0.0.1}" -p "${REDIS_PORT:-6379}" ${REDIS_USER:+--user "$REDIS_USER"} --no-auth-warning "$@"
+}
+
+# Where the password is wrong redis-cli says so, and goes on as the user default, who may be allowed in. So it is asked before
+# anything is added. PING itself may be forbidden.
+case $(cli PING 2>&1) in
+*"AUTH failed"*)
+	echo "inbox.sh: not accepted: AUTH failed: wrong user or password" >&2
+	exit 1
+	;;
+esac
+
+# -x takes the last argument from standard input, which keeps the row out of the process list. An "AUTH failed" of now comes first.
 add() {
-	redis-cli -h "${REDIS_HOST:-127.0.0.1}" -p "${REDIS_PORT:-6379}" ${REDIS_USER:+--user "$REDIS_USER"} --no-auth-warning \
-		-x XADD recallq:inbox '*' priority "$priority" batch "$batch" row
+	cli -x XADD recallq:inbox '*' priority "$priority" batch "$batch" row 2>&1
 }
 
 while IFS= read -r row || [ -n "$row" ]; do
 	[ -n "$row" ] || continue
-	answer=$(printf '%s' "$row" | add) || exit 1
+	answer=$(printf '%s' "$row" | add) || { echo "inbox.sh: $answer" >&2; exit 1; }
 	case $answer in
 	[0-9]*-[0-9]*) echo "$answer" ;;
 	*) # redis-cli succeeds although Redis refuses
