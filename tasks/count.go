@@ -60,8 +60,8 @@ type Count struct {
 	Seq int64
 	// ID is the task id.
 	ID string
-	// As is Open, Duplicate or one of [Outcomes]; empty changes no sum and only makes the recall known by its id, with Of only
-	// if it counts as that one's duplicate.
+	// As is Open, Duplicate or one of [Outcomes]. Empty only makes the recall known by its id: what it counts as is the same, but for Of, as
+	// whose duplicate it does not count any more if it has a Seq. Without one it becomes known only if it counts as that duplicate.
 	As string
 	// Of is the recall of another batch that a Duplicate is a duplicate of; zero if that has no batch.
 	Of Number

@@ -104,13 +104,16 @@ local function count(seq, what, id, how, failure, place)
 	if what == "-" then
 		if place == "" then
 			if not known then index(id, seq) end
-		elseif unmark(place) then
-			sum("d", -1)
-			if not known then
-				seq = tostring(redis.call("HINCRBY", hash, "next_seq", 1))
-				index(id, seq)
-				put(seq, nil, "d")
-			end
+			return
+		end
+		local counted = unmark(place)
+		if counted then sum("d", -1) end
+		if seq ~= "0" then
+			if not known then index(id, seq) end
+		elseif counted and not known then
+			seq = tostring(redis.call("HINCRBY", hash, "next_seq", 1))
+			index(id, seq)
+			put(seq, nil, "d")
 		end
 		return
 	end
@@ -131,6 +134,7 @@ local function count(seq, what, id, how, failure, place)
 	end
 	local own = known and number(known)
 	if what == "d" then
+		if known and place ~= "" and unmark(place) then sum("d", -1) end
 		if not known and place ~= "" then
 			if mark(place) then
 				sum("d", 1)
@@ -140,6 +144,8 @@ local function count(seq, what, id, how, failure, place)
 		elseif not known then
 			if seq == "0" then seq = tostring(redis.call("HINCRBY", hash, "next_seq", 1)) end
 			index(id, seq)
+		elseif seq == "0" and at(own) == "o" then
+			return -- another's task was met, and has gone since: ours is the one that is left
 		else
 			seq = own
 		end

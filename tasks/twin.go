@@ -31,7 +31,7 @@ func (p *Producer) oneTask(ctx context.Context, t task, own Recall, pr Priority)
 			}
 		default:
 			var taken bool
-			if done, taken, err = p.withdraw(ctx, t); err == nil && done {
+			if done, taken, err = p.withdraw(ctx, t, twin.recall); err == nil && done {
 				return &twin, nil
 			}
 			if err == nil && taken && v == waiting {
@@ -50,8 +50,8 @@ func (p *Producer) oneTask(ctx context.Context, t task, own Recall, pr Priority)
 }
 
 // withdraw removes the task that was just written, unless a worker has taken it. Others who enqueue the recall may have seen it, and count
-// it under its number. If it is neither gone nor taken, it has changed meanwhile.
-func (p *Producer) withdraw(ctx context.Context, t task) (gone, taken bool, err error) {
+// it under its number, or as its duplicate: they find its id there. If it is neither gone nor taken, it has changed meanwhile.
+func (p *Producer) withdraw(ctx context.Context, t task, winner Recall) (gone, taken bool, err error) {
 	c, err := p.look(ctx, t.queue, t.id)
 	switch {
 	case err != nil:
@@ -65,7 +65,20 @@ func (p *Producer) withdraw(ctx context.Context, t task) (gone, taken bool, err 
 	if err != nil || !done || c.recall.Batch == "" || c.recall.Seq == 0 {
 		return done, false, err
 	}
-	return true, false, p.insist(ctx, c.recall.Batch, Count{Seq: c.recall.Seq, ID: c.id, As: renumbered})
+	if err := p.win(ctx, winner, c); err != nil {
+		return true, false, err
+	}
+	return true, false, p.insist(ctx, c.recall.Batch, Count{Seq: c.recall.Seq, ID: c.id}, Count{Seq: c.recall.Seq, ID: c.id, As: renumbered})
+}
+
+// win tells the batch of a winner that it is no duplicate of c, which is gone: others who enqueue it in that batch may have met c.
+func (p *Producer) win(ctx context.Context, winner Recall, c copyOf) error {
+	lost := Number{c.recall.Batch, c.recall.Seq}
+	if winner.Batch == "" || winner.Seq == 0 || winner.Batch == lost.Batch || !lost.known() {
+		return nil
+	}
+	return p.insist(ctx, winner.Batch,
+		Count{Seq: winner.Seq, ID: c.id, Of: lost}, Count{Seq: winner.Seq, ID: c.id, As: Open, RecallBy: winner.RecallBy})
 }
 
 // giveWay has the batch of a copy count that another task, winner, is the recall's now: as the same recall if that is of the same batch,
@@ -75,14 +88,17 @@ func (p *Producer) giveWay(ctx context.Context, c copyOf, winner Recall) error {
 	if loser.Batch == "" || loser.Seq == 0 || loser.Batch == winner.Batch && loser.Seq == winner.Seq {
 		return nil
 	}
+	if err := p.win(ctx, winner, c); err != nil {
+		return err
+	}
 	if loser.Batch == winner.Batch && winner.Seq > 0 {
-		return p.insist(ctx, loser.Batch,
-			Count{Seq: loser.Seq, ID: c.id, As: renumbered}, Count{Seq: winner.Seq, ID: c.id, As: Open, stays: true, RecallBy: winner.RecallBy})
+		return p.insist(ctx, loser.Batch, // known by both numbers: other batches may have met either
+			Count{Seq: loser.Seq, ID: c.id}, Count{Seq: loser.Seq, ID: c.id, As: renumbered}, Count{Seq: winner.Seq, ID: c.id, As: Open, stays: true, RecallBy: winner.RecallBy})
 	}
 	if err := p.note(ctx, c); err != nil {
 		return err
 	}
-	return p.insist(ctx, loser.Batch, Count{Seq: loser.Seq, ID: c.id, As: Duplicate, RecallBy: loser.RecallBy})
+	return p.insist(ctx, loser.Batch, Count{Seq: loser.Seq, ID: c.id, As: Duplicate, Of: Number{winner.Batch, winner.Seq}, RecallBy: loser.RecallBy})
 }
 
 // insist counts what nobody else would count: a task is gone already. It tries again while Redis is away for a moment.

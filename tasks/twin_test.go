@@ -88,10 +88,11 @@ func TestTheSameRowsAtOnceAsUrgentAndAsBulk(t *testing.T) {
 	t.Parallel()
 	const rows = 120
 	for name, runs := range map[string][]run{
-		"one batch":            {{"A", tasks.Urgent, 40}, {"A", tasks.Bulk, 40}},
-		"one batch, four runs": {{"A", tasks.Urgent, 30}, {"A", tasks.Bulk, 40}, {"A", tasks.Urgent, 1}, {"A", tasks.Bulk, 1}},
-		"two batches":          {{"A", tasks.Urgent, 40}, {"B", tasks.Bulk, 40}},
-		"three batches":        {{"A", tasks.Urgent, 1}, {"B", tasks.Bulk, 1}, {"C", tasks.Urgent, 20}},
+		"one batch":              {{"A", tasks.Urgent, 40}, {"A", tasks.Bulk, 40}},
+		"one batch, four runs":   {{"A", tasks.Urgent, 30}, {"A", tasks.Bulk, 40}, {"A", tasks.Urgent, 1}, {"A", tasks.Bulk, 1}},
+		"two batches":            {{"A", tasks.Urgent, 40}, {"B", tasks.Bulk, 40}},
+		"two, one of them twice": {{"A", tasks.Urgent, 40}, {"A", tasks.Bulk, 40}, {"B", tasks.Bulk, 40}},
+		"three batches":          {{"A", tasks.Urgent, 1}, {"B", tasks.Bulk, 1}, {"C", tasks.Urgent, 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,6 +125,55 @@ func TestTwoThatPromoteAtOnce(t *testing.T) {
 			wantOneTaskEach(t, rdb, rows, "A", "B", "C")
 		}
 	})
+}
+
+// Others who enqueue the recall of two tasks may have met either, and their counts come in any order: in each batch it counts once.
+func TestWhoeverMetATwinCountsItOnce(t *testing.T) {
+	t.Parallel()
+	const id = "jiguang_0441b6d5ef67907719c6f3baaecba198"
+	winner, loser := tasks.Number{Batch: "A", Seq: 1}, tasks.Number{Batch: "B", Seq: 5}
+	for batch, c := range map[string]struct {
+		own, met, told []tasks.Count // the first of met is before the second, and so on
+		outcome        tasks.Count
+		want           string
+	}{
+		"A": {
+			own:     []tasks.Count{{Seq: 1, ID: id, As: tasks.Open}},
+			met:     []tasks.Count{{ID: id, As: tasks.Duplicate, Of: loser}},
+			told:    []tasks.Count{{Seq: 1, ID: id, Of: loser}, {Seq: 1, ID: id, As: tasks.Open}},
+			outcome: tasks.Count{Seq: 1, ID: id, As: tasks.Recalled},
+			want:    tasks.Recalled,
+		},
+		"B": {
+			own:     []tasks.Count{{Seq: 5, ID: id, As: tasks.Open}},
+			met:     []tasks.Count{{ID: id, As: tasks.Duplicate, Of: winner}},
+			told:    []tasks.Count{{Seq: 5, ID: id}, {Seq: 5, ID: id, As: tasks.Duplicate, Of: winner}},
+			outcome: tasks.Count{ID: id, As: tasks.Duplicate, Of: winner}, // its input is run again
+			want:    tasks.Duplicate,
+		},
+	} {
+		for _, order := range [][3][]tasks.Count{
+			{c.own, c.met, c.told}, {c.own, c.told, c.met}, {c.met, c.own, c.told},
+			{c.met, c.told, c.own}, {c.told, c.own, c.met}, {c.told, c.met, c.own},
+		} {
+			_, rdb := mini(t)
+			openBatch(t, tasks.NewProducer(rdb), batch)
+			for _, step := range order {
+				for _, one := range step {
+					if _, err := tasks.CountIn(t.Context(), rdb, batch, one); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if got := sums(t, rdb, batch); got["total"] != 1 {
+				t.Errorf("%v: %v", order, got)
+			}
+			if _, err := tasks.CountIn(t.Context(), rdb, batch, c.outcome); err != nil {
+				t.Fatal(err)
+			}
+			wantSums(t, rdb, batch, map[string]int{"total": 1, c.want: 1})
+		}
+	}
 }
 
 // Of two tasks of one recall in one batch one number counts, whatever became of the other meanwhile.
