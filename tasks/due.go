@@ -28,20 +28,30 @@ type due struct {
 	told map[string]time.Time
 }
 
-// tell writes when a recall's window closes. It comes before the recall itself, which must not wait unseen.
-func (d *due) tell(ctx context.Context, rdb redis.Cmdable, queue string, recallBy time.Time) error {
-	step := int64(DueStep / time.Second)
-	at := (recallBy.Unix()/step + 1) * step
-	member := strconv.FormatInt(at, 10)
-	if d.fresh(queue + " " + member) {
+// tell writes when recalls' windows close. It comes before the recalls themselves, which must not wait unseen.
+func (d *due) tell(ctx context.Context, rdb redis.Cmdable, queue string, recallBys ...time.Time) error {
+	const step = int64(DueStep / time.Second)
+	var news []redis.Z
+	last := int64(0)
+	for _, recallBy := range recallBys {
+		at := (recallBy.Unix()/step + 1) * step
+		member := strconv.FormatInt(at, 10)
+		if at != last && !d.fresh(queue+" "+member) {
+			news = append(news, redis.Z{Score: float64(at), Member: member})
+		}
+		last = at // neighbours have the same, most of them
+	}
+	if len(news) == 0 {
 		return nil
 	}
-	if err := rdb.ZAdd(ctx, DueKey(queue), redis.Z{Score: float64(at), Member: member}).Err(); err != nil {
-		return fmt.Errorf("noting when a window in %s closes: %w", queue, err)
+	if err := rdb.ZAdd(ctx, DueKey(queue), news...).Err(); err != nil {
+		return fmt.Errorf("noting when windows in %s close: %w", queue, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.told[queue+" "+member] = time.Now()
+	for _, z := range news {
+		d.told[queue+" "+z.Member.(string)] = time.Now()
+	}
 	return nil
 }
 

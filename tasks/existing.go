@@ -190,7 +190,7 @@ if state ~= ARGV[2] or result ~= ARGV[3] then
 	return nil
 end
 if state == "pending" then
-	redis.call("LREM", KEYS[2], 0, ARGV[1])
+	redis.call("LREM", KEYS[2], -1, ARGV[1]) -- from where the oldest are: they are enqueued again first
 elseif state ~= "" then
 	redis.call("ZREM", KEYS[3], ARGV[1])
 end

@@ -38,7 +38,7 @@ if redis.call("EXISTS", KEYS[4]) == 1 then
 	return -1
 end
 if state == "pending" then
-	redis.call("LREM", KEYS[2], 0, ARGV[1])
+	redis.call("LREM", KEYS[2], -1, ARGV[1]) -- from where the oldest are: they are enqueued again first
 else
 	redis.call("ZREM", KEYS[3], ARGV[1])
 end

@@ -3,6 +3,7 @@ package tasks
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
@@ -161,10 +162,11 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 	hand := &capture{UniversalClient: p.rdb}
 	client := asynq.NewClientFromRedisClient(hand)
 	answers := make([]*redis.Cmd, len(rows))
+	told := b.tellDue(ctx, rows)
 	_, _ = p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i := range rows {
 			row := &rows[i]
-			if !row.fresh || p.due.tell(ctx, p.rdb, row.task.queue, row.recall.RecallBy) != nil {
+			if !row.fresh || !told[row.task.queue] {
 				continue
 			}
 			hand.last = nil
@@ -186,6 +188,21 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 		row.met = err == nil && n == 0
 		row.task.written = err == nil && n == 1
 	}
+}
+
+// tellDue tells when the windows of the fresh rows close, and returns the queues that know.
+func (b *Batch) tellDue(ctx context.Context, rows []lotRow) map[string]bool {
+	closing := map[string][]time.Time{}
+	for i := range rows {
+		if row := &rows[i]; row.fresh {
+			closing[row.task.queue] = append(closing[row.task.queue], row.recall.RecallBy)
+		}
+	}
+	told := map[string]bool{}
+	for queue, times := range closing {
+		told[queue] = b.producer.due.tell(ctx, b.producer.rdb, queue, times...) == nil
+	}
+	return told
 }
 
 // fail ends a row with an error. Its number is not to be used for another recall: the command may have come through.
