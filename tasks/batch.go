@@ -36,6 +36,8 @@ type BatchOptions struct {
 // Running the same recalls through a batch of the same name again is safe, also after a crash: each counts once.
 type Batch struct {
 	name     string
+	options  BatchOptions
+	begun    time.Time
 	producer *Producer
 	seqs     seqs
 	lanes    batchLanes
@@ -59,7 +61,7 @@ func (p *Producer) OpenBatch(ctx context.Context, o BatchOptions) (*Batch, error
 		return nil, err
 	}
 	b := &Batch{
-		name: o.Name,
+		name: o.Name, options: o, begun: now,
 		producer: &Producer{
 			rdb: p.rdb, reader: fast, client: asynq.NewClientFromRedisClient(fast), now: p.now, rescueFor: p.rescueFor,
 		},
@@ -181,6 +183,20 @@ func (b *Batch) count(r Recall, res Result, again bool) Result {
 		b.used.add(res.Seq) // after the tally has it, see Check
 	}
 	return res
+}
+
+// beginAgain writes what is known of the batch if Redis has forgotten it: one without inputs would seem to have ended.
+func (b *Batch) beginAgain(ctx context.Context) error {
+	known, err := b.producer.rdb.HExists(ctx, BatchKey(b.name), "created_at").Result()
+	if err != nil {
+		return fmt.Errorf("looking for the batch %s: %w", b.name, err)
+	}
+	if known {
+		return nil
+	}
+	o := b.options
+	o.KeepCancelled = true // by somebody who was quick
+	return beginBatch(ctx, b.producer.rdb, o, b.begun)
 }
 
 // Flush waits until everything that was enqueued so far is counted. After an error, what could not be counted is tried

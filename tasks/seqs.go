@@ -106,6 +106,9 @@ func (e *LostError) Error() string {
 // Check waits until everything that was enqueued so far is counted, like [Batch.Flush], and looks whether Redis still knows of it.
 // The error is a [LostError] if it does not. What was once found to be there is not looked for again.
 func (b *Batch) Check(ctx context.Context) error {
+	if err := b.beginAgain(ctx); err != nil {
+		return err
+	}
 	if err := b.seqs.keep(ctx); err != nil {
 		return err
 	}

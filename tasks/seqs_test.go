@@ -60,8 +60,14 @@ func TestARedisThatCameBackWithoutItsLastWrites(t *testing.T) {
 			if err := b.Done(t.Context(), "file"); !errors.As(err, &lost) || lost.Lost != 30 || lost.Batch != "b" {
 				t.Errorf("%v", err)
 			}
-			if got := rdb.HGet(t.Context(), tasks.BatchKey("b"), "reading").Val(); kept && got != "1" {
+			if got := rdb.HGet(t.Context(), tasks.BatchKey("b"), "reading").Val(); got != "1" {
 				t.Errorf("%s inputs are being read", got)
+			}
+			if by := rdb.HGet(t.Context(), tasks.BatchKey("b"), "created_by").Val(); by != "ops@host" {
+				t.Errorf("it was begun by %q", by)
+			}
+			if err := rdb.ZScore(t.Context(), tasks.BatchesKey, "b").Err(); err != nil {
+				t.Errorf("it is not listed: %v", err)
 			}
 
 			again := openBatch(t, realProducer(t, rdb), "b", "file")
