@@ -26,7 +26,7 @@ type commonFlags struct {
 }
 
 func (c *commonFlags) register(f *pflag.FlagSet) {
-	f.StringVar(&c.redis, "redis", "", "where Redis is, as a `URL` without a password (default redis://127.0.0.1:6379/0)")
+	f.StringVar(&c.redis, "redis", "", "where Redis is, as a `URL` without a password (default redis://127.0.0.1:6379/0); a user name goes with --redis-password-file: redis://user@host/0")
 	f.StringVar(&c.redisPasswordFile, "redis-password-file", "", "`FILE` that holds the password of Redis")
 	f.StringVar(&c.config, "config", "", "configuration `FILE` to take Redis from (default recallq.yaml, if there is one)")
 	f.StringVarP(&c.output, "output", "o", "table", "`FORM` of the results: table or json; report also knows csv and ndjson")

@@ -23,6 +23,8 @@ type decoder struct {
 	faulty    map[string]bool     // paths that have a fault already
 	variables map[string]envValue // paths whose values come from the environment
 	listen    string              // the page's address, over the file's; empty: the file's
+	// redisPassword counts over the file's, unless it is empty.
+	redisPassword string
 }
 
 func (d *decoder) fault(line int, path, format string, args ...any) {
