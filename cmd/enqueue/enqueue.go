@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,9 +256,17 @@ func (e *enqueuing) settle(ctx context.Context, complete bool, within time.Durat
 	}
 	closeErr := e.batch.Close(call)
 	if err = cmp.Or(err, closeErr); err != nil {
-		return closeErr != nil, fmt.Errorf("%s: %s; the recalls are in the queue, but the batch has not counted all of them: the same command again mends that", e.where, sayRedis(err))
+		return closeErr != nil, fmt.Errorf("%s: %s; the recalls are in the queue, but the batch has not counted all of them: %s", e.where, sayRedis(err), mends(err))
 	}
 	return false, nil
+}
+
+// mends is what has the batch count the rest.
+func mends(err error) string {
+	if strings.Contains(err.Error(), maxBulkLen) {
+		return "once that is done, the same command again mends it"
+	}
+	return "the same command again mends that"
 }
 
 // close prints the result, the closing line last.

@@ -43,7 +43,7 @@ func (e *enqueuing) checkRedis(ctx context.Context) error {
 		return failure(fmt.Errorf("%s: %s", e.where, sayInspect(err)))
 	}
 	for _, w := range report.Warnings {
-		if w.Loss || e.set.yes { // the other one is about memory, and refused otherwise
+		if w.Loss || w.Short || e.set.yes { // the other one is about memory, and refused otherwise
 			e.console.say("warning: %s", w)
 		}
 	}

@@ -158,6 +158,7 @@ func sayRedis(err error) string {
 		{"NOAUTH", "Redis wants a password; give it in " + redisURLEnv + ", --redis-password-file or the configuration"},
 		{"WRONGPASS", "Redis refuses the user or the password"},
 		{"OOM ", "Redis is out of memory and refuses writes; free memory or raise maxmemory"},
+		{maxBulkLen, "Redis takes no string that is as long as the batch needs; raise proto-max-bulk-len of Redis (to 128mb)"},
 		{"READONLY", "this Redis is a read-only replica and refuses writes; name the primary"},
 		{"MISCONF", "Redis cannot save to its disk and refuses writes; see its log"},
 		{"LOADING", "Redis is still loading its data; wait until it has"},
@@ -182,6 +183,9 @@ func sayRedis(err error) string {
 	}
 	return shown(text) // what was read makes no sense
 }
+
+// maxBulkLen is in Redis's error for a string that would be longer than it takes.
+const maxBulkLen = "proto-max-bulk-len"
 
 const brokeOff = "the connection to Redis broke off"
 
@@ -223,7 +227,7 @@ func judge(ctx context.Context, rdb redis.UniversalClient, err error) (trouble, 
 		return lasting, text
 	}
 	text := err.Error()
-	for _, sign := range []string{"NOAUTH", "WRONGPASS", "OOM ", "MISCONF"} {
+	for _, sign := range []string{"NOAUTH", "WRONGPASS", "OOM ", "MISCONF", maxBulkLen} {
 		if strings.Contains(text, sign) {
 			return lasting, sayRedis(err)
 		}

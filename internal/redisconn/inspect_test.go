@@ -71,6 +71,10 @@ func TestInspectSaysWhatMayBeLost(t *testing.T) {
 		},
 		"eviction":       {args: []string{"--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"}, want: []string{evicts}},
 		"both":           {args: []string{"--appendonly", "no", "--maxmemory-policy", "allkeys-lru"}, want: []string{nothingKept, evicts}},
+		"short strings": {args: []string{"--proto-max-bulk-len", "1mb"}, durable: true, want: []string{
+			"redis takes no string of more than 1048576 bytes (proto-max-bulk-len), so that a batch of more recalls cannot count them; set proto-max-bulk-len to 128mb or more",
+		}},
+		"strings as long as needed": {args: []string{"--proto-max-bulk-len", "128mb"}, durable: true},
 		"a bound, empty": {args: []string{"--maxmemory", "1gb"}, durable: true},
 	}
 	for name, c := range cases {
