@@ -75,7 +75,7 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 		return err
 	}
 	m.Watch(rdb)
-	page, err := servePage(cfg, rdb, w, m, log)
+	page, err := servePage(cfg, rdb, w, w.Ready, m, log)
 	if err != nil {
 		return err
 	}

@@ -175,11 +175,14 @@ func serve(current *settings, log zerolog.Logger, signals <-chan os.Signal) erro
 		return usageError{err}
 	}
 	m.Watch(rdb)
-	page, err := servePage(cfg, rdb, w, m, log)
+	page, err := servePage(cfg, rdb, w, readiness(w, link), m, log)
 	if err != nil {
 		return err
 	}
 	defer page.close()
+	looking, stopLooking := context.WithCancel(context.Background())
+	defer stopLooking()
+	go link.Look(looking, rdb)
 	current.setLogin = page.handler.SetLogin
 	reload := func() { current.reload(w, log) }
 	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
@@ -241,10 +244,14 @@ func warnOfWindows(cfg *config.Config, log zerolog.Logger) {
 	}
 }
 
-// tellChange says once when Redis goes away, and once when it is back, and then puts a token into back.
+// tellChange says once when Redis goes away, when it is for another reason, and when it is back, and then puts a token into back.
 func tellChange(log zerolog.Logger, m *metrics.Metrics, back chan<- struct{}) func(redisconn.Change) {
 	return func(c redisconn.Change) {
 		m.RedisUp(!c.Down)
+		if c.Another {
+			log.Error().Err(c.Err).Msg("redis cannot be used for another reason now; nothing is called until it can")
+			return
+		}
 		if c.Down {
 			log.Error().Err(c.Err).Msg("redis does not answer; nothing is called until it does")
 			return
@@ -418,9 +425,20 @@ func pageOf(cfg *config.Config) ops.UI {
 	}
 }
 
+// readiness adds to the worker's why Redis is away.
+func readiness(w *worker.Worker, link *redisconn.Link) func(context.Context) ops.Readiness {
+	return func(ctx context.Context) ops.Readiness {
+		r := w.Ready(ctx)
+		if !r.Redis {
+			r.RedisReason = link.Reason()
+		}
+		return r
+	}
+}
+
 // servePage listens and serves. Listening comes before all else, so that a taken port is told at once.
-func servePage(cfg *config.Config, rdb redis.UniversalClient, w *worker.Worker, m *metrics.Metrics, log zerolog.Logger) (*page, error) {
-	handler, err := ops.New(ops.Options{Redis: rdb, UI: pageOf(cfg), Ready: w.Ready, Simulated: w.Simulated, Metrics: m.Handler(), Log: log})
+func servePage(cfg *config.Config, rdb redis.UniversalClient, w *worker.Worker, ready func(context.Context) ops.Readiness, m *metrics.Metrics, log zerolog.Logger) (*page, error) {
+	handler, err := ops.New(ops.Options{Redis: rdb, UI: pageOf(cfg), Ready: ready, Simulated: w.Simulated, Metrics: m.Handler(), Log: log})
 	if err != nil {
 		return nil, err
 	}
