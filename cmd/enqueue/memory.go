@@ -67,6 +67,10 @@ func (e *enqueuing) refuseFull(r redisconn.Report) error {
 	if e.set.yes || !isFull(r) {
 		return nil
 	}
+	if r.UsedMemory >= r.MaxMemory {
+		return failure(fmt.Errorf("%s: redis is full and refuses writes: it has used %s of its %s; free memory, or raise maxmemory",
+			e.where, bytesOf(r.UsedMemory), bytesOf(r.MaxMemory)))
+	}
 	return failure(fmt.Errorf("%s: redis has used %s of its %s, more than %d %%; free memory, raise maxmemory, or add --yes",
 		e.where, bytesOf(r.UsedMemory), bytesOf(r.MaxMemory), fullPercent))
 }

@@ -95,6 +95,14 @@ func TestNearlyFullRedisIsRefused(t *testing.T) {
 	if !forced.says("warning: redis has used ")() {
 		t.Errorf("said: %q", forced.stderr.String())
 	}
+	if err := server.Client(t).ConfigSet(ctx, "maxmemory", "2mb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	full := launch(t, server.Addr, time.Minute, args...) // what it needs to know is there already
+	if code := full.exit(); code != exitFailure || full.says("--yes")() ||
+		!full.says(" of its 2.0 MiB; free memory, or raise maxmemory\n")() || !full.says(": redis is full and refuses writes: it has used ")() {
+		t.Errorf("exit code %d, said: %q", code, full.stderr.String())
+	}
 }
 
 func TestARunEndsBeforeRedisIsFull(t *testing.T) {
