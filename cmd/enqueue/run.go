@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/recallq/recallq/internal/version"
 )
 
 // The exit codes. Before any row is read it is exitUsage or exitFailure; afterwards exitInterrupted goes over exitFailure
@@ -98,8 +100,9 @@ func (p *program) complain(err error) {
 func (p *program) rootCommand() *cobra.Command {
 	var o enqueueFlags
 	root := &cobra.Command{
-		Use:   "enqueue --file FILE [flags]",
-		Short: "Put recalls into the queue",
+		Use:     "enqueue --file FILE [flags]",
+		Short:   "Put recalls into the queue",
+		Version: version.String(),
 		Long: "Put recalls into the queue: the rows of files with --file, a few ids with \"enqueue add\".\n\n" +
 			"Rows are ids (one a line), CSV with a header, or NDJSON; the fields that they lack come from the flags.\n" +
 			"Running the same input again with the same --batch is safe, and is the way to resume.\n\n" +
@@ -126,6 +129,7 @@ func (p *program) rootCommand() *cobra.Command {
 			return p.setFromEnv(cmd.Flags())
 		},
 	}
+	root.SetVersionTemplate("enqueue {{.Version}}\n")
 	p.common.register(root.PersistentFlags())
 	o.register(root.Flags())
 	o.registerFiles(root.Flags())

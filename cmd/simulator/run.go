@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/recallq/recallq/internal/version"
 	"github.com/recallq/recallq/providers/providertest/simulator"
 )
 
@@ -113,6 +114,7 @@ While it runs, it is told what to do over HTTP, from this machine only:
 
   What was called beyond a limit:
     curl 'http://127.0.0.1:9999/_sim/ledger?violations=1'`,
+		Version:           version.String(),
 		Args:              cobra.NoArgs,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -121,6 +123,7 @@ While it runs, it is told what to do over HTTP, from this machine only:
 			return serve(cmd.Context(), f, env, io)
 		},
 	}
+	cmd.SetVersionTemplate("simulator {{.Version}}\n")
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:9999", "`address` to listen on; port 0 takes a free one")
