@@ -80,7 +80,7 @@ func (o *enqueueFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&o.batch, "batch", "", "`NAME` of the batch that the recalls belong to (default: one is made up and printed)")
 	f.StringVar(&o.reason, "reason", "", "why the messages are recalled, kept with the batch (`TEXT`)")
 	f.StringVar(&o.by, "by", "", "who recalls them, kept with the batch (`WHO`; default user@host)")
-	f.StringVar(&o.priority, "priority", "", "`PRIORITY`: urgent or bulk (default: add and files up to 1,000 rows urgent, else bulk; said, and with --confirm, a slow pipe need not wait for its 1,001st row)")
+	f.StringVar(&o.priority, "priority", "", "`PRIORITY`: urgent or bulk (default: add and files up to 1,000 rows urgent, else bulk; give it together with --confirm so that rows of a slow pipe go in at once)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check every row, enqueue nothing")
 	f.StringVar(&o.rejects, "rejects", "", "`FILE` for the rows that are refused, to be mended and fed back in")
 	f.BoolVar(&o.allowUnserved, "allow-unserved", false, "also enqueue for lanes that no worker has ever published")
