@@ -206,16 +206,16 @@ const freshLanes = time.Second
 // resolve refuses what its lane refuses, as the producer will: here it is in its turn, so that the rejects are in the order of the input.
 // It is for the reader alone.
 func (e *enqueuing) resolve(ctx context.Context, r tasks.Recall, now time.Time) *tasks.FieldError {
-	_, refused := tasks.Resolve(r, e.lanesRead.list, now, e.set.allowUnserved)
-	if refused == nil || now.Sub(e.lanesRead.at) < freshLanes {
+	_, refused := e.lookUp(r, now)
+	if _, at := e.lanes.all(); refused == nil || now.Sub(at) < freshLanes {
 		return refused
 	}
 	list, _, err := publishedLanes(ctx, e.rdb)
 	if err != nil {
 		return nil // the producer will tell
 	}
-	e.lanesRead.list, e.lanesRead.at = list, now
-	_, refused = tasks.Resolve(r, list, now, e.set.allowUnserved)
+	e.lanes.set(list, now)
+	_, refused = e.lookUp(r, now)
 	return refused
 }
 
@@ -357,9 +357,9 @@ func (e *enqueuing) settled(j job, res tasks.Result, priority tasks.Priority) {
 		e.refuse(j.item, e.sayExpired(j.item, j.recall, res), true)
 		return
 	}
-	lane := j.recall.Provider + ":" + res.App
-	e.notice(lane, priority)
-	if e.lanes[lane].HasDefaultText {
+	lane, published := e.lanes.find(j.recall.Provider, res.App)
+	e.notice(lane, published, priority)
+	if lane.HasDefaultText {
 		j.warnings = without(j.warnings, tasks.NoText)
 	}
 	e.tally.result(e.set.batch, res, j.warnings)
@@ -416,7 +416,7 @@ func (e *enqueuing) failEach(lot []job) {
 
 // sayExpired asks again for the reason, which a Result does not have.
 func (e *enqueuing) sayExpired(item input.Item, r tasks.Recall, res tasks.Result) string {
-	_, refused := tasks.Resolve(r, e.published, e.now(), e.set.allowUnserved)
+	_, refused := e.lookUp(r, e.now())
 	if refused.IsExpired() {
 		return sayRow(item, refused)
 	}
