@@ -16,9 +16,11 @@ func (p *program) addCommand() *cobra.Command {
 		Use:   "add [flags] MESSAGE_ID...",
 		Short: "Enqueue a few recalls, urgent",
 		Long: "Enqueue the recalls of a few messages. They are urgent: they take their lane's next slot and wait for no\n" +
-			"bulk recall. What all of them share is given by flags.",
+			"bulk recall. What all of them share is given by flags.\n\n" +
+			"Ids of timchat, timpush and rongcloud, and some of jiguang's, have their time in them, and are refused once its\n" +
+			"window has closed, whatever --sent-at says. timchat needs --from and --to as well, rongcloud --from.",
 		Example: "  enqueue add --provider engagelab --sent-at 40m 1828256757\n" +
-			"  enqueue add --provider timchat --app chat --from admin --to user1 31906_833502_1572869830",
+			"  enqueue add --provider jiguang --sent-at 2h --reason \"wrong price\" 4611686084120031 4611686084120032",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("no MESSAGE_ID given")
