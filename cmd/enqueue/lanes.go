@@ -286,32 +286,32 @@ func (v laneStanding) sayWorkers(now time.Time) string {
 	return fmt.Sprintf("%d, %s", v.workers, seen)
 }
 
+// sayWaiting keeps what is being worked on apart: nobody waits for it, though it is not over.
 func (v laneStanding) sayWaiting() string {
-	if v.Waiting() == 0 {
-		return "nothing"
-	}
-	var parts []string
+	var waiting, worked []string
 	for _, q := range []struct {
 		name string
 		lane.Queue
 	}{{"urgent", v.Urgent}, {"bulk", v.Bulk}} {
-		if q.Open() == 0 {
-			continue
-		}
-		text := fmt.Sprintf("%s %s", thousands(q.Open()), q.name)
-		var of []string
-		if q.Retry > 0 {
-			of = append(of, thousands(q.Retry)+" to be tried again later")
+		if n := q.Pending + q.Retry; n > 0 {
+			text := thousands(n) + " " + q.name
+			if q.Retry > 0 {
+				text += " (of these " + thousands(q.Retry) + " to be tried again later)"
+			}
+			waiting = append(waiting, text)
 		}
 		if q.Active > 0 {
-			of = append(of, thousands(q.Active)+" being worked on")
+			worked = append(worked, thousands(q.Active)+" "+q.name)
 		}
-		if len(of) > 0 {
-			text += " (of these " + strings.Join(of, ", ") + ")"
-		}
-		parts = append(parts, text)
 	}
-	return strings.Join(parts, ", ")
+	text := "nothing"
+	if len(waiting) > 0 {
+		text = strings.Join(waiting, ", ")
+	}
+	if len(worked) > 0 {
+		text += "; being worked on: " + strings.Join(worked, ", ")
+	}
+	return text
 }
 
 func (v laneStanding) sayNeeds(now time.Time) string {

@@ -108,6 +108,12 @@ func (p *program) rootCommand() *cobra.Command {
 			"Running the same input again with the same --batch is safe, and is the way to resume.\n\n" +
 			"Every flag can also be given as an environment variable: --time-zone as RECALLQ_TIME_ZONE, and so on;\n" +
 			"--redis also as RECALLQ_REDIS_URL, which goes first; in both the URL may have a password in it.\n\n" +
+			"The last line says what became of the rows: read = enqueued + duplicate + expired + invalid + failed.\n" +
+			"  enqueued   new in the queue, or in the place of one that had ended without success\n" +
+			"  duplicate  there already: still open, or ended well\n" +
+			"  expired    refused: the recall window has closed\n" +
+			"  invalid    refused: a field is wrong, or no worker serves the lane\n" +
+			"  failed     not enqueued, for Redis did not take it or was away\n\n" +
 			"Exit codes: 0 all rows enqueued or duplicate, 1 failure, 2 usage, configuration or empty input,\n" +
 			"3 some rows refused, 4 (with --watch) some recalls of the batch did not succeed, 130 interrupted.",
 		Example: "  enqueue --file ids.txt --provider jiguang --sent-at 40m --reason \"wrong price\"\n" +
