@@ -32,12 +32,12 @@ func check(cfg *config.Config, call string, log zerolog.Logger, signals <-chan o
 	}
 	for _, app := range cfg.ForgottenEarly(cfg.Retention) {
 		fmt.Fprintf(stdout, "warning   %s: retention (%s) is shorter than its window (%s): a recall that ended well and is enqueued again after it is called a second time\n",
-			app.Lane(), cfg.Retention, app.Window)
+			app.Lane(), config.Short(cfg.Retention), config.Short(app.Window))
 	}
 	for _, app := range cfg.BeyondVendor() {
 		spec, _ := providers.Lookup(app.Provider)
 		fmt.Fprintf(stdout, "warning   %s: window (%s) is longer than the vendor's own (%s): what is older than that the vendor refuses\n",
-			app.Lane(), app.Window, spec.Window)
+			app.Lane(), config.Short(app.Window), config.Short(spec.Window))
 	}
 	err := checkRedis(ctx, cfg.Redis, stdout)
 	if call != "" && ctx.Err() == nil {

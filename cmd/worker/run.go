@@ -254,11 +254,11 @@ func serve(current *settings, log zerolog.Logger, signals <-chan os.Signal) erro
 // does not keep open.
 func warnOfWindows(cfg *config.Config, retention time.Duration, log zerolog.Logger) {
 	for _, app := range cfg.ForgottenEarly(retention) {
-		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Stringer("retention", retention).Stringer("window", app.Window).
+		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Str("retention", config.Short(retention)).Str("window", config.Short(app.Window)).
 			Msg("retention is shorter than the window; a recall that ended well and is enqueued again is called a second time")
 	}
 	for _, app := range cfg.BeyondVendor() {
-		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Stringer("window", app.Window).
+		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Str("window", config.Short(app.Window)).
 			Msg("window is longer than the vendor's own; what is older than that the vendor refuses")
 	}
 }

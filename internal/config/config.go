@@ -166,7 +166,7 @@ func (a App) String() string {
 		simulated = " (simulated)"
 	}
 	return fmt.Sprintf("%s account=%s base_url=%s%s timeout=%s concurrency=%d window=%s limits=%s",
-		a.Lane(), a.ShortAccount(), a.BaseURL, simulated, a.Timeout, a.Concurrency, a.Window, limitWords(a.Limits))
+		a.Lane(), a.ShortAccount(), a.BaseURL, simulated, a.Timeout, a.Concurrency, Short(a.Window), limitWords(a.Limits))
 }
 
 // GoString is for %#v.
