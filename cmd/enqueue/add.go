@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -39,6 +42,9 @@ func (p *program) addCommand() *cobra.Command {
 			set.inputs = []string{source.key()}
 			c := newConsole(p.stderr, set.progress)
 			defer c.done()
+			for _, flag := range set.unusedFlags(p) {
+				c.say("warning: %s is not used by %s, and is left out", flag, set.row.Defaults["provider"])
+			}
 			return p.enqueueRows(cmd.Context(), set, c, source)
 		},
 	}
@@ -46,6 +52,26 @@ func (p *program) addCommand() *cobra.Command {
 	completeFlags(cmd)
 	p.completeNames(cmd)
 	return cmd
+}
+
+// unusedFlags are those of the command line that no row can use: all are of one provider. What the environment says is for other commands
+// too.
+func (s *settings) unusedFlags(p *program) []string {
+	spec, known := providers.Lookup(s.row.Defaults["provider"])
+	if !known {
+		return nil
+	}
+	var unused []string
+	for _, field := range slices.Sorted(maps.Keys(s.row.Defaults)) {
+		switch field {
+		case "provider", "app", "sent_at", "ref":
+			continue
+		}
+		if flag := flagOf(field); !spec.Uses(providers.Field(field)) && !slices.Contains(p.fromEnv, envName(flag)) {
+			unused = append(unused, "--"+flag)
+		}
+	}
+	return unused
 }
 
 // argumentsName is what messages call the command line as an input.

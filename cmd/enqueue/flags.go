@@ -118,8 +118,9 @@ type settings struct {
 	json          bool
 	redis         redisconn.Options
 	// sentAt is the absolute time of an age that was given: a run that is resumed later must mean the same time.
-	sentAt string
-	age    time.Duration
+	sentAt      string
+	sentAtGiven string // as it was typed
+	age         time.Duration
 }
 
 // check reads the flags. Its errors are usage.
@@ -198,6 +199,7 @@ func (o *enqueueFlags) defaults(s *settings, flags *pflag.FlagSet, now time.Time
 	if !ok {
 		return nil
 	}
+	s.sentAtGiven = given
 	sentAt, refused := tasks.ParseSentAt(given, s.row.TimeZone, now)
 	if refused != nil {
 		return fmt.Errorf("--sent-at %q %s", given, refused.Reason)

@@ -213,7 +213,7 @@ func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
 	if refused != nil {
 		l.tooLate++
 		v.tally.warn(without(warnings, tasks.NoText))
-		v.refuse(item, sayRow(item, refused), true)
+		v.refuse(item, v.set.sayRow(item, refused), true)
 		return planned{}, false
 	}
 	if l.closes.IsZero() || resolved.RecallBy.Before(l.closes) {

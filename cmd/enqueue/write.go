@@ -221,7 +221,7 @@ func (e *enqueuing) resolve(ctx context.Context, r tasks.Recall, now time.Time) 
 
 // sayLane says why its lane refuses a row.
 func (e *enqueuing) sayLane(item input.Item, refused *tasks.FieldError) string {
-	text := sayRow(item, refused)
+	text := e.set.sayRow(item, refused)
 	if e.unread && errors.Is(refused, tasks.ErrUnserved) {
 		text += "; or it is the published one that cannot be read"
 	}
@@ -236,7 +236,7 @@ func (e *enqueuing) check(item input.Item, opt tasks.RowOptions) (tasks.Recall, 
 	}
 	r, warnings, refused := item.Row.Recall(opt)
 	if refused != nil {
-		e.refuse(item, sayRow(item, refused), refused.IsExpired())
+		e.refuse(item, e.set.sayRow(item, refused), refused.IsExpired())
 		return r, nil, false
 	}
 	return r, warnings, true
@@ -319,7 +319,7 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 		var refused *tasks.FieldError
 		switch {
 		case errors.As(done.Err, &refused):
-			e.refuse(j.item, sayRow(j.item, refused), false)
+			e.refuse(j.item, e.set.sayRow(j.item, refused), false)
 		case done.Err != nil:
 			// What this try has written, its answer lost, is known as ours by its number.
 			j.recall.Seq, j.err = done.Result.Seq, done.Err
@@ -418,7 +418,7 @@ func (e *enqueuing) failEach(lot []job) {
 func (e *enqueuing) sayExpired(item input.Item, r tasks.Recall, res tasks.Result) string {
 	_, refused := e.lookUp(r, e.now())
 	if refused.IsExpired() {
-		return sayRow(item, refused)
+		return e.set.sayRow(item, refused)
 	}
 	return fmt.Sprintf("its window closed at %s", res.RecallBy.UTC().Format(time.RFC3339))
 }
