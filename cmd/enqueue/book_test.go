@@ -394,7 +394,7 @@ func night() view {
 			Bulk: lane.Queue{Name: "timpush:chat:bulk", Pending: 12, Paused: true},
 			Hold: lane.Hold{Reason: "credentials", Says: "credentials (70009): made with another app's key", Until: now.Add(23 * time.Second)},
 		}, now),
-		viewOf(slow, lane.Status{Urgent: lane.Queue{Pending: 3}, Made: []time.Time{now.Add(-18 * time.Minute), now.Add(-20 * time.Minute)}}, now),
+		viewOf(slow, lane.Status{Urgent: lane.Queue{Pending: 3, Active: 1}, Made: []time.Time{now.Add(-18 * time.Minute), now.Add(-20 * time.Minute)}}, now),
 		viewOf(idle, lane.Status{}, now),
 	}
 	return v
