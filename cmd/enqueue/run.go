@@ -174,7 +174,7 @@ func (p *program) setFromEnv(flags *pflag.FlagSet) error {
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := envName(f.Name)
 		value, ok := p.env(name)
-		if err != nil || f.Changed || !ok || value == "" || f.Name == "help" || f.Name == "redis" {
+		if err != nil || f.Changed || !ok || value == "" || slices.Contains([]string{"help", "version", "redis"}, f.Name) {
 			return
 		}
 		if e := flags.Set(f.Name, value); e != nil {
