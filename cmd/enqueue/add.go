@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
+	"github.com/recallq/recallq/providers"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -16,9 +19,11 @@ func (p *program) addCommand() *cobra.Command {
 		Use:   "add [flags] MESSAGE_ID...",
 		Short: "Enqueue a few recalls, urgent",
 		Long: "Enqueue the recalls of a few messages. They are urgent: they take their lane's next slot and wait for no\n" +
-			"bulk recall. What all of them share is given by flags.",
+			"bulk recall. What all of them share is given by flags.\n\n" +
+			"Ids of timchat, timpush and rongcloud, and some of jiguang's, have their time in them, and are refused once its\n" +
+			"window has closed, whatever --sent-at says. timchat needs --from and --to as well, rongcloud --from.",
 		Example: "  enqueue add --provider engagelab --sent-at 40m 1828256757\n" +
-			"  enqueue add --provider timchat --app chat --from admin --to user1 31906_833502_1572869830",
+			"  enqueue add --provider jiguang --sent-at 2h --reason \"wrong price\" 4611686084120031 4611686084120032",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("no MESSAGE_ID given")
@@ -37,6 +42,9 @@ func (p *program) addCommand() *cobra.Command {
 			set.inputs = []string{source.key()}
 			c := newConsole(p.stderr, set.progress)
 			defer c.done()
+			for _, flag := range set.unusedFlags(p) {
+				c.say("warning: %s is not used by %s, and is left out", flag, set.row.Defaults["provider"])
+			}
 			return p.enqueueRows(cmd.Context(), set, c, source)
 		},
 	}
@@ -44,6 +52,26 @@ func (p *program) addCommand() *cobra.Command {
 	completeFlags(cmd)
 	p.completeNames(cmd)
 	return cmd
+}
+
+// unusedFlags are those of the command line that no row can use: all are of one provider. What the environment says is for other commands
+// too.
+func (s *settings) unusedFlags(p *program) []string {
+	spec, known := providers.Lookup(s.row.Defaults["provider"])
+	if !known {
+		return nil
+	}
+	var unused []string
+	for _, field := range slices.Sorted(maps.Keys(s.row.Defaults)) {
+		switch field {
+		case "provider", "app", "sent_at", "ref":
+			continue
+		}
+		if flag := flagOf(field); !spec.Uses(providers.Field(field)) && !slices.Contains(p.fromEnv, envName(flag)) {
+			unused = append(unused, "--"+flag)
+		}
+	}
+	return unused
 }
 
 // argumentsName is what messages call the command line as an input.

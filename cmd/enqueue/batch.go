@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// timeLayout is how times are shown in JSON.
-const timeLayout = "2006-01-02T15:04:05.000Z"
-
 // newBatchName makes up a name that sorts by time and is short enough to be typed.
 func newBatchName(now time.Time) string {
 	return now.UTC().Format("20060102-150405-") + strings.ToLower(rand.Text()[:4])

@@ -85,6 +85,29 @@ func TestEveryHelpHasExamples(t *testing.T) {
 	visit(root)
 }
 
+// What the help of add shows works as it is typed, on any day: no id has a time in it that is long past.
+func TestTheExamplesOfAddWork(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	defer rdb.Close()
+	if err := publish(rdb, "engagelab:abroad", "jiguang:news", "timchat:chat", "timpush:chat", "rongcloud:community"); err != nil {
+		t.Fatal(err)
+	}
+	env := func(name string) (string, bool) { return "redis://" + server.Addr(), name == redisURLEnv }
+	for line := range strings.SplitSeq((&program{}).addCommand().Example, "\n") {
+		words, err := exec.Command("sh", "-c", strings.Replace(line, "enqueue", "printf '%s\n'", 1)).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out, errs strings.Builder
+		args := strings.Split(strings.TrimSuffix(string(words), "\n"), "\n")
+		if code := run(t.Context(), args, env, strings.NewReader(""), &out, &errs); code != exitOK {
+			t.Errorf("%s: exit code %d\n%s", line, code, errs.String())
+		}
+	}
+}
+
 // A Redis that does not answer costs a moment, and nothing is said.
 func TestCompletionWithoutRedis(t *testing.T) {
 	t.Parallel()

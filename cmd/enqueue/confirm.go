@@ -120,7 +120,7 @@ func (e *enqueuing) countLanes(items []input.Item) []string {
 		name := refused
 		if item.Fault == nil {
 			if r, _, fault := item.Row.Recall(opt); fault == nil {
-				if r, fault = tasks.Resolve(r, e.published, opt.Now, e.set.allowUnserved); fault == nil {
+				if r, fault = e.lookUp(r, opt.Now); fault == nil {
 					name = r.Provider + ":" + r.App
 				}
 			}

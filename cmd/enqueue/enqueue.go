@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,16 +40,46 @@ type enqueuing struct {
 	noticed sync.Map // lanes that were spoken of
 	outage  outage
 
-	// The lanes as they were at the start.
-	published []tasks.Lane
-	lanes     map[string]tasks.Lane
-	// lanesRead are the lanes as the reader saw them last.
-	lanesRead struct {
-		list []tasks.Lane
-		at   time.Time
+	lanes   laneList
+	anyLane bool            // they could not be read: each lane may be one
+	unread  bool            // one of the lanes that were published cannot be read
+	paused  map[string]bool // queues
+}
+
+// laneList are the published lanes as they were read last. It is safe for concurrent use.
+type laneList struct {
+	mu   sync.RWMutex
+	list []tasks.Lane
+	at   time.Time
+}
+
+func (l *laneList) set(list []tasks.Lane, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list, l.at = list, at
+}
+
+// all returns the lanes, which nobody may change, and when they were read.
+func (l *laneList) all() ([]tasks.Lane, time.Time) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.list, l.at
+}
+
+// find returns the lane; false if no worker has ever published it.
+func (l *laneList) find(provider, app string) (tasks.Lane, bool) {
+	list, _ := l.all()
+	i := slices.IndexFunc(list, func(lane tasks.Lane) bool { return lane.Provider == provider && lane.App == app })
+	if i < 0 {
+		return tasks.Lane{Provider: provider, App: app}, false
 	}
-	unread bool            // one that was published cannot be read
-	paused map[string]bool // queues
+	return list[i], true
+}
+
+// lookUp finds a recall's lane and window in them, or says why there is none.
+func (e *enqueuing) lookUp(r tasks.Recall, now time.Time) (tasks.Recall, *tasks.FieldError) {
+	list, _ := e.lanes.all()
+	return tasks.Resolve(r, list, now, e.anyLane || e.set.allowUnserved)
 }
 
 // enqueueRows is what add and --file have in common, from the rows to the exit code.
@@ -111,12 +143,7 @@ func (e *enqueuing) readLanes(ctx context.Context) (err error) {
 	if e.unread = unread != ""; e.unread {
 		e.console.say("%s", unread)
 	}
-	e.published = lanes
-	e.lanesRead.list, e.lanesRead.at = lanes, e.now()
-	e.lanes = make(map[string]tasks.Lane, len(lanes))
-	for _, l := range lanes {
-		e.lanes[l.Name()] = l
-	}
+	e.lanes.set(lanes, e.now())
 	e.paused = pausedQueues(ctx, e.rdb, lanes)
 	return nil
 }
@@ -173,11 +200,11 @@ func (e *enqueuing) meetBatch(ctx context.Context) error {
 }
 
 // notice speaks of a lane once, at its first recall, if there is something that somebody in a hurry should know.
-func (e *enqueuing) notice(name string, priority tasks.Priority) {
+func (e *enqueuing) notice(lane tasks.Lane, published bool, priority tasks.Priority) {
+	name := lane.Name()
 	if _, again := e.noticed.LoadOrStore(name, true); again {
 		return
 	}
-	lane, published := e.lanes[name]
 	paused := e.paused[tasks.Queue(lane.Provider, lane.App, priority)]
 	for _, text := range e.p.laneNotices(name, lane, published, paused, e.now()) {
 		e.console.say("%s", text)
@@ -255,9 +282,17 @@ func (e *enqueuing) settle(ctx context.Context, complete bool, within time.Durat
 	}
 	closeErr := e.batch.Close(call)
 	if err = cmp.Or(err, closeErr); err != nil {
-		return closeErr != nil, fmt.Errorf("%s: %s; the recalls are in the queue, but the batch has not counted all of them: the same command again mends that", e.where, sayRedis(err))
+		return closeErr != nil, fmt.Errorf("%s: %s; the recalls are in the queue, but the batch has not counted all of them: %s", e.where, sayRedis(err), mends(err))
 	}
 	return false, nil
+}
+
+// mends is what has the batch count the rest.
+func mends(err error) string {
+	if strings.Contains(err.Error(), maxBulkLen) {
+		return "once that is done, the same command again mends it"
+	}
+	return "the same command again mends that"
 }
 
 // close prints the result, the closing line last.

@@ -26,7 +26,7 @@ type commonFlags struct {
 }
 
 func (c *commonFlags) register(f *pflag.FlagSet) {
-	f.StringVar(&c.redis, "redis", "", "where Redis is, as a `URL` without a password (default redis://127.0.0.1:6379/0)")
+	f.StringVar(&c.redis, "redis", "", "where Redis is, as a `URL` without a password (default redis://127.0.0.1:6379/0); a user name goes with --redis-password-file: redis://user@host/0")
 	f.StringVar(&c.redisPasswordFile, "redis-password-file", "", "`FILE` that holds the password of Redis")
 	f.StringVar(&c.config, "config", "", "configuration `FILE` to take Redis from (default recallq.yaml, if there is one)")
 	f.StringVarP(&c.output, "output", "o", "table", "`FORM` of the results: table or json; report also knows csv and ndjson")
@@ -80,7 +80,7 @@ func (o *enqueueFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&o.batch, "batch", "", "`NAME` of the batch that the recalls belong to (default: one is made up and printed)")
 	f.StringVar(&o.reason, "reason", "", "why the messages are recalled, kept with the batch (`TEXT`)")
 	f.StringVar(&o.by, "by", "", "who recalls them, kept with the batch (`WHO`; default user@host)")
-	f.StringVar(&o.priority, "priority", "", "`PRIORITY`: urgent or bulk (default: add and files up to 1,000 rows urgent, else bulk; said, and with --confirm, a slow pipe need not wait for its 1,001st row)")
+	f.StringVar(&o.priority, "priority", "", "`PRIORITY`: urgent or bulk (default: add and files up to 1,000 rows urgent, else bulk; give it together with --confirm so that rows of a slow pipe go in at once)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check every row, enqueue nothing")
 	f.StringVar(&o.rejects, "rejects", "", "`FILE` for the rows that are refused, to be mended and fed back in")
 	f.BoolVar(&o.allowUnserved, "allow-unserved", false, "also enqueue for lanes that no worker has ever published")
@@ -118,8 +118,9 @@ type settings struct {
 	json          bool
 	redis         redisconn.Options
 	// sentAt is the absolute time of an age that was given: a run that is resumed later must mean the same time.
-	sentAt string
-	age    time.Duration
+	sentAt      string
+	sentAtGiven string // as it was typed
+	age         time.Duration
 }
 
 // check reads the flags. Its errors are usage.
@@ -198,6 +199,7 @@ func (o *enqueueFlags) defaults(s *settings, flags *pflag.FlagSet, now time.Time
 	if !ok {
 		return nil
 	}
+	s.sentAtGiven = given
 	sentAt, refused := tasks.ParseSentAt(given, s.row.TimeZone, now)
 	if refused != nil {
 		return fmt.Errorf("--sent-at %q %s", given, refused.Reason)

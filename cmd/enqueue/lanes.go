@@ -13,6 +13,7 @@ import (
 	"github.com/rivo/uniseg"
 	"github.com/spf13/cobra"
 
+	"github.com/recallq/recallq/internal/config"
 	"github.com/recallq/recallq/internal/lane"
 	"github.com/recallq/recallq/providers"
 )
@@ -195,7 +196,7 @@ func (v laneStanding) write(w io.Writer, now time.Time) {
 	state := v.state(now)
 	fmt.Fprintf(w, "%s: %s\n", v.name(), shown(v.sayState(state, now)))
 	if state == stateHeld {
-		labelled(w, "because", heldWords[v.Hold.Reason])
+		labelled(w, "because", heldWords(v.Hold.Reason, v.published.Provider))
 		if v.Hold.Says != "" {
 			labelled(w, "vendor says", v.Hold.Says)
 		}
@@ -214,7 +215,7 @@ func (v laneStanding) write(w io.Writer, now time.Time) {
 		labelled(w, "simulated", "its recalls do not reach the vendor")
 	}
 	if !neverServed(v.published) {
-		labelled(w, "window", shortTime(v.published.Window)+" from when the message was sent")
+		labelled(w, "window", config.Short(v.published.Window)+" from when the message was sent")
 		labelled(w, "limits", sayLimits(v.published.Limits))
 	}
 	labelled(w, "waiting", v.sayWaiting())
@@ -229,11 +230,30 @@ func (v laneStanding) write(w io.Writer, now time.Time) {
 	}
 }
 
-// heldWords say what a hold means to somebody who has to do something about it.
-var heldWords = map[string]string{
-	string(providers.Credentials):   "the vendor refuses this account; mend its credentials, and work goes on by itself",
-	string(providers.Misconfigured): "what answers is not the vendor's API for this account; check base_url, region and the account's id",
-	string(providers.Unavailable):   "the vendor gives no usable answer; work goes on by itself when it does",
+// heldWords say what a hold means to somebody who has to do something about it, by the keys that the provider has.
+func heldWords(reason, provider string) string {
+	switch providers.Kind(reason) {
+	case providers.Credentials:
+		return "the vendor refuses this account; mend its credentials, and work goes on by itself"
+	case providers.Misconfigured:
+		return "what answers is not the vendor's API for this account; check " + placeKeys(provider)
+	case providers.Unavailable:
+		return "the vendor gives no usable answer; work goes on by itself when it does"
+	}
+	return ""
+}
+
+// placeKeys are the keys of the configuration that say where a provider's API is, and for which account.
+func placeKeys(provider string) string {
+	switch provider {
+	case providers.EngageLab, providers.RongCloud:
+		return "base_url, data_center and app_key"
+	case providers.TIMPush, providers.TIMChat:
+		return "base_url, region and sdk_app_id"
+	case providers.Jiguang:
+		return "base_url and channel_key"
+	}
+	return "base_url and the account's id"
 }
 
 func (v laneStanding) sayState(state string, now time.Time) string {
@@ -286,32 +306,32 @@ func (v laneStanding) sayWorkers(now time.Time) string {
 	return fmt.Sprintf("%d, %s", v.workers, seen)
 }
 
+// sayWaiting keeps what is being worked on apart: nobody waits for it, though it is not over.
 func (v laneStanding) sayWaiting() string {
-	if v.Waiting() == 0 {
-		return "nothing"
-	}
-	var parts []string
+	var waiting, worked []string
 	for _, q := range []struct {
 		name string
 		lane.Queue
 	}{{"urgent", v.Urgent}, {"bulk", v.Bulk}} {
-		if q.Open() == 0 {
-			continue
-		}
-		text := fmt.Sprintf("%s %s", thousands(q.Open()), q.name)
-		var of []string
-		if q.Retry > 0 {
-			of = append(of, thousands(q.Retry)+" to be tried again later")
+		if n := q.Pending + q.Retry; n > 0 {
+			text := thousands(n) + " " + q.name
+			if q.Retry > 0 {
+				text += " (of these " + thousands(q.Retry) + " to be tried again later)"
+			}
+			waiting = append(waiting, text)
 		}
 		if q.Active > 0 {
-			of = append(of, thousands(q.Active)+" being worked on")
+			worked = append(worked, thousands(q.Active)+" "+q.name)
 		}
-		if len(of) > 0 {
-			text += " (of these " + strings.Join(of, ", ") + ")"
-		}
-		parts = append(parts, text)
 	}
-	return strings.Join(parts, ", ")
+	text := "nothing"
+	if len(waiting) > 0 {
+		text = strings.Join(waiting, ", ")
+	}
+	if len(worked) > 0 {
+		text += "; being worked on: " + strings.Join(worked, ", ")
+	}
+	return text
 }
 
 func (v laneStanding) sayNeeds(now time.Time) string {

@@ -178,6 +178,11 @@ func TestWhoOnlyLooksSeesAll(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	code, stdout, stderr := as(t, s, "looker", "looker-password", strings.Fields("add --provider engagelab --sent-at 40m --dry-run 77")...)
+	const unchecked = ": which rows are in the queue already or have ended was not checked from the first row on: this user of Redis lacks the right to run EXISTS; widen its ACL\n"
+	if code != exitOK || !strings.Contains(stderr, unchecked) {
+		t.Errorf("a dry run: exit code %d\n%s\n%s", code, stdout, stderr)
+	}
 	if err := ledger.New(admin).Cancel(t.Context(), "b", "x", time.Now()); err != nil {
 		t.Fatal(err)
 	}

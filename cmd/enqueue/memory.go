@@ -43,7 +43,7 @@ func (e *enqueuing) checkRedis(ctx context.Context) error {
 		return failure(fmt.Errorf("%s: %s", e.where, sayInspect(err)))
 	}
 	for _, w := range report.Warnings {
-		if w.Loss || e.set.yes { // the other one is about memory, and refused otherwise
+		if w.Loss || w.Short || e.set.yes { // the other one is about memory, and refused otherwise
 			e.console.say("warning: %s", w)
 		}
 	}
@@ -66,6 +66,10 @@ func isFull(r redisconn.Report) bool {
 func (e *enqueuing) refuseFull(r redisconn.Report) error {
 	if e.set.yes || !isFull(r) {
 		return nil
+	}
+	if r.UsedMemory >= r.MaxMemory {
+		return failure(fmt.Errorf("%s: redis is full and refuses writes: it has used %s of its %s; free memory, or raise maxmemory",
+			e.where, bytesOf(r.UsedMemory), bytesOf(r.MaxMemory)))
 	}
 	return failure(fmt.Errorf("%s: redis has used %s of its %s, more than %d %%; free memory, raise maxmemory, or add --yes",
 		e.where, bytesOf(r.UsedMemory), bytesOf(r.MaxMemory), fullPercent))

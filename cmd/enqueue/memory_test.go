@@ -30,6 +30,33 @@ func TestWarnsOfARedisThatLosesRecalls(t *testing.T) {
 	}
 }
 
+// A batch has a byte for each of its recalls. Where Redis takes no string that long, it is said beforehand, and what mends it when it
+// comes to that.
+func TestRedisTakesNoStringAsLongAsTheBatchNeeds(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--proto-max-bulk-len", "1mb")
+	if err := server.Client(t).HSet(ctx, tasks.BatchKey("b"), "next_seq", 2_000_000).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, server.Addr, time.Minute, append(bulkArgs, "--batch", "b")...)
+	s.feed(0, 10)
+	_ = s.stdin.Close()
+	if code := s.exit(); code != exitFailure {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{
+		"warning: redis takes no string of more than 1048576 bytes (proto-max-bulk-len),",
+		"raise proto-max-bulk-len of Redis (to 128mb)",
+	} {
+		if !s.says(want)() {
+			t.Errorf("%q is missing in %q", want, s.stderr.String())
+		}
+	}
+	if s.says("the same command again mends that")() || s.says("Redis refuses:")() {
+		t.Errorf("said: %q", s.stderr.String())
+	}
+}
+
 // fill makes Redis as full as is asked for, of its maxmemory.
 func fill(t *testing.T, rdb *redis.Client, percent int) {
 	t.Helper()
@@ -67,6 +94,14 @@ func TestNearlyFullRedisIsRefused(t *testing.T) {
 	}
 	if !forced.says("warning: redis has used ")() {
 		t.Errorf("said: %q", forced.stderr.String())
+	}
+	if err := server.Client(t).ConfigSet(ctx, "maxmemory", "2mb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	full := launch(t, server.Addr, time.Minute, args...) // what it needs to know is there already
+	if code := full.exit(); code != exitFailure || full.says("--yes")() ||
+		!full.says(" of its 2.0 MiB; free memory, or raise maxmemory\n")() || !full.says(": redis is full and refuses writes: it has used ")() {
+		t.Errorf("exit code %d, said: %q", code, full.stderr.String())
 	}
 }
 

@@ -92,7 +92,7 @@ func (b *book) lanes(ctx context.Context) ([]tasks.Lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	queues, err := b.rdb.SMembers(ctx, asynqQueuesKey).Result()
+	queues, err := b.rdb.SMembers(ctx, tasks.QueuesKey).Result()
 	if err != nil {
 		return nil, err
 	}

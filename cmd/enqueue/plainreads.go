@@ -19,11 +19,8 @@ import (
 // what is stale while it lists servers: who only looks should need no right to do either. Tests hold the layout against
 // the Inspector, so that an asynq that changes it fails by name.
 
-// Keys of asynq's.
-const (
-	asynqQueuesKey  = "asynq:queues"  // set of names
-	asynqServersKey = "asynq:servers" // sorted set of keys by the Unix second until which each is good
-)
+// asynqServersKey is asynq's sorted set of keys by the Unix second until which each is good.
+const asynqServersKey = "asynq:servers"
 
 // seenTask is a task as asynq keeps it.
 type seenTask struct {
@@ -41,7 +38,7 @@ type taskMessage struct {
 
 // findTask looks a task up in those queues that take recalls of its provider. It is nil if there is none.
 func findTask(ctx context.Context, rdb redis.UniversalClient, id string) (*seenTask, error) {
-	queues, err := rdb.SMembers(ctx, asynqQueuesKey).Result()
+	queues, err := rdb.SMembers(ctx, tasks.QueuesKey).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list the queues: %w", err)
 	}
@@ -73,7 +70,7 @@ func readTask(ctx context.Context, rdb redis.UniversalClient, queue, id string) 
 	if task.state != stateRetry && task.state != stateScheduled {
 		return task, nil
 	}
-	at, err := rdb.ZScore(ctx, "asynq:{"+queue+"}:"+task.state, id).Result()
+	at, err := rdb.ZScore(ctx, tasks.QueueKey(queue, task.state), id).Result()
 	if err != nil && !errors.Is(err, redis.Nil) { // it may just have left the set
 		return nil, fmt.Errorf("look for %s in %s: %w", id, queue, err)
 	}
@@ -214,7 +211,7 @@ func pausedQueues(ctx context.Context, rdb redis.Cmdable, lanes []tasks.Lane) ma
 	for _, l := range lanes {
 		for _, p := range []tasks.Priority{tasks.Urgent, tasks.Bulk} {
 			queue := tasks.Queue(l.Provider, l.App, p)
-			marks[queue] = pipe.Exists(ctx, "asynq:{"+queue+"}:paused")
+			marks[queue] = pipe.Exists(ctx, tasks.QueueKey(queue, "paused"))
 		}
 	}
 	_, _ = pipe.Exec(ctx)

@@ -19,8 +19,7 @@ import (
 // previewing is a dry run: every check, nothing written to Redis, and what each lane would have to do. What it keeps does not
 // grow with the rows, but for seenMost ids.
 type previewing struct {
-	*enqueuing      // its rdb is nil if Redis cannot be asked, or no longer
-	known      bool // the lanes are those that workers have published
+	*enqueuing // its rdb is nil if Redis cannot be asked, or no longer
 	report     *redisconn.Report
 	priority   tasks.Priority
 	found      map[string]*lanePreview
@@ -78,9 +77,9 @@ func (v *previewing) connect(ctx context.Context) error {
 	if err != nil {
 		v.console.say("%s", err)
 		v.console.say("not checked for want of Redis: which lanes have workers, their own windows and limits (the providers' are used), what waits in them, which rows are in the queue already or have ended, how much memory is free")
+		v.anyLane = true
 		return nil
 	}
-	v.known = true
 	v.inspect(ctx)
 	return nil
 }
@@ -201,10 +200,10 @@ func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
 	if !ok {
 		return planned{}, false
 	}
-	if !v.known && r.App == "" {
+	if v.anyLane && r.App == "" {
 		r.App = unknownApp
 	}
-	resolved, refused := tasks.Resolve(r, v.published, opt.Now, !v.known || v.set.allowUnserved)
+	resolved, refused := v.lookUp(r, opt.Now)
 	if refused != nil && !refused.IsExpired() {
 		v.refuse(item, v.sayLane(item, refused), false)
 		return planned{}, false
@@ -214,7 +213,7 @@ func (v *previewing) row(ctx context.Context, item input.Item) (planned, bool) {
 	if refused != nil {
 		l.tooLate++
 		v.tally.warn(without(warnings, tasks.NoText))
-		v.refuse(item, sayRow(item, refused), true)
+		v.refuse(item, v.set.sayRow(item, refused), true)
 		return planned{}, false
 	}
 	if l.closes.IsZero() || resolved.RecallBy.Before(l.closes) {
@@ -243,7 +242,7 @@ func (v *previewing) peek(ctx context.Context, plans []planned) []tasks.Result {
 			return results
 		}
 		if ctx.Err() == nil {
-			v.console.say("%s: %s; from the row after %s on it was not checked which are in the queue already or have ended", v.where, sayRedis(err), thousands(int64(v.tally.read())))
+			v.console.say("%s: which rows are in the queue already or have ended was not checked from the %s on: %s", v.where, v.nextRow(), sayRedis(err))
 		}
 		_ = v.rdb.Close()
 		v.rdb = nil
@@ -253,6 +252,14 @@ func (v *previewing) peek(ctx context.Context, plans []planned) []tasks.Result {
 		results[i] = tasks.Result{ID: r.ID(), Status: tasks.Enqueued}
 	}
 	return results
+}
+
+// nextRow names the first row of which nothing is known yet.
+func (v *previewing) nextRow() string {
+	if n := v.tally.read(); n > 0 {
+		return "row after the first " + thousands(int64(n))
+	}
+	return "first row"
 }
 
 // lanePreview is what a dry run finds out for one lane.
@@ -286,8 +293,8 @@ func (v *previewing) laneOf(ctx context.Context, r tasks.Recall) *lanePreview {
 	if spec, ok := providers.Lookup(r.Provider); ok {
 		l.lane.Window, l.lane.Limits = spec.Window, spec.Limits
 	}
-	if i := slices.IndexFunc(v.published, func(p tasks.Lane) bool { return p.Name() == name }); i >= 0 {
-		l.lane, l.published = v.published[i], true
+	if known, ok := v.lanes.find(r.Provider, r.App); ok {
+		l.lane, l.published = known, true
 	}
 	now := v.now()
 	from, made := now, []time.Time(nil)

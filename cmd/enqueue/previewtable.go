@@ -132,7 +132,7 @@ func (v *previewing) columns(out io.Writer, names []string, now time.Time) {
 func (v *previewing) notes(name string, now time.Time) []string {
 	l := v.found[name]
 	var notes []string
-	if v.known {
+	if !v.anyLane {
 		notes = v.p.laneNotices(name, l.lane, l.published, v.paused[tasks.Queue(l.lane.Provider, l.lane.App, v.priority)], now)
 	}
 	if len(l.lane.Limits) > 0 {

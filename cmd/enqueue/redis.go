@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,37 +30,54 @@ func (p *program) redisOptions() (redisconn.Options, error) {
 	if hasPassword(p.common.redis) {
 		return redisconn.Options{}, fmt.Errorf("--redis: a password in the URL shows in the process list and the shell's history; use %s, --redis-password-file or the configuration", redisURLEnv)
 	}
-	url, err := p.redisURL()
+	password, err := p.redisPassword()
 	if err != nil {
 		return redisconn.Options{}, err
 	}
-	o := redisconn.Options{URL: url}
-	if path := p.configFile(url); path != "" {
-		o, err = config.LoadRedis(path, func(name string) (string, bool) {
-			if name == redisURLEnv && url != "" {
-				return url, true
-			}
-			return p.env(name)
-		})
-		if err != nil {
-			return o, err
-		}
+	url, err := p.redisURL(password)
+	if err != nil {
+		return redisconn.Options{}, err
 	}
-	if file := p.common.redisPasswordFile; file != "" {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return o, fmt.Errorf("--redis-password-file: %w", err)
-		}
-		if o.Password = strings.TrimSpace(string(text)); o.Password == "" {
-			return o, fmt.Errorf("--redis-password-file %s: is empty", file)
-		}
+	path := p.configFile(url)
+	if path == "" {
+		return redisconn.Options{URL: url, Password: password}, nil
 	}
-	return o, o.Check()
+	return config.LoadRedis(path, password, func(name string) (string, bool) {
+		if name == redisURLEnv && url != "" {
+			return url, true
+		}
+		return p.env(name)
+	})
+}
+
+// redisPassword reads the file that was given for it; empty if none was.
+func (p *program) redisPassword() (string, error) {
+	file := p.common.redisPasswordFile
+	if file == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", p.passwordFlag(), err)
+	}
+	password := strings.TrimSpace(string(text))
+	if password == "" {
+		return "", fmt.Errorf("%s %s: is empty", p.passwordFlag(), file)
+	}
+	return password, nil
+}
+
+// passwordFlag is by which name the file of the password was given.
+func (p *program) passwordFlag() string {
+	if name := envName("redis-password-file"); slices.Contains(p.fromEnv, name) {
+		return name
+	}
+	return "--redis-password-file"
 }
 
 // redisURL is what was given outside of the configuration; its error names where. The environment is no process list, so that it may
-// hold a password.
-func (p *program) redisURL() (string, error) {
+// hold a password. password is the one from a file, for the user that a URL names.
+func (p *program) redisURL(password string) (string, error) {
 	url, from := p.common.redis, "--redis"
 	for _, name := range []string{redisURLEnv, redisEnv} {
 		if url != "" {
@@ -71,10 +89,18 @@ func (p *program) redisURL() (string, error) {
 		}
 	}
 	var fault *redisconn.FieldError
-	if url != "" && errors.As(redisconn.Options{URL: url}.Check(), &fault) {
-		return "", fmt.Errorf("%s: %s", from, fault.Reason)
+	if url == "" || !errors.As(redisconn.Options{URL: url, Password: password}.Check(), &fault) {
+		return url, nil
 	}
-	return url, nil
+	switch {
+	case fault.Field == "username" && from == "--redis":
+		return "", fmt.Errorf("--redis: names a user but no password; put it into a file and give --redis-password-file, or give both in %s", redisURLEnv)
+	case fault.Field == "username":
+		return "", fmt.Errorf("%s: names a user but no password; write user:password@host, or put it into a file and give --redis-password-file", from)
+	case fault.Field == "password":
+		return "", fmt.Errorf("%s: the URL in %s has a password already; give one of the two", p.passwordFlag(), from)
+	}
+	return "", fmt.Errorf("%s: %s", from, fault.Reason)
 }
 
 // configFile is the configuration to read: the one that was named, or the usual one if nothing else says where Redis is.
@@ -132,6 +158,7 @@ func sayRedis(err error) string {
 		{"NOAUTH", "Redis wants a password; give it in " + redisURLEnv + ", --redis-password-file or the configuration"},
 		{"WRONGPASS", "Redis refuses the user or the password"},
 		{"OOM ", "Redis is out of memory and refuses writes; free memory or raise maxmemory"},
+		{maxBulkLen, "Redis takes no string that is as long as the batch needs; raise proto-max-bulk-len of Redis (to 128mb)"},
 		{"READONLY", "this Redis is a read-only replica and refuses writes; name the primary"},
 		{"MISCONF", "Redis cannot save to its disk and refuses writes; see its log"},
 		{"LOADING", "Redis is still loading its data; wait until it has"},
@@ -156,6 +183,9 @@ func sayRedis(err error) string {
 	}
 	return shown(text) // what was read makes no sense
 }
+
+// maxBulkLen is in Redis's error for a string that would be longer than it takes.
+const maxBulkLen = "proto-max-bulk-len"
 
 const brokeOff = "the connection to Redis broke off"
 
@@ -197,7 +227,7 @@ func judge(ctx context.Context, rdb redis.UniversalClient, err error) (trouble, 
 		return lasting, text
 	}
 	text := err.Error()
-	for _, sign := range []string{"NOAUTH", "WRONGPASS", "OOM ", "MISCONF"} {
+	for _, sign := range []string{"NOAUTH", "WRONGPASS", "OOM ", "MISCONF", maxBulkLen} {
 		if strings.Contains(text, sign) {
 			return lasting, sayRedis(err)
 		}

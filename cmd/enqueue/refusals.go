@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
@@ -106,13 +107,22 @@ func sayReason(e *tasks.FieldError) string {
 	return e.Reason
 }
 
-// sayRow is sayFieldError with the value as it stands in the input, where it can be searched for.
-func sayRow(item input.Item, e *tasks.FieldError) string {
+// sayRow is sayFieldError with the value as it stands in the input, or was typed, where it can be searched for.
+func (s *settings) sayRow(item input.Item, e *tasks.FieldError) string {
 	value := e.Value
 	if given, ok := item.Row.Get(e.Field); ok {
 		value = given
+	} else if e.Field == "sent_at" && s.meant(value) {
+		return fmt.Sprintf("field %q value %s (--sent-at %s): %s", e.Field, verbatim(value), printable(s.sentAtGiven), sayReason(e))
 	}
 	return sayRefused(e.Field, value, sayReason(e))
+}
+
+// meant reports whether a time is the one of --sent-at, and was typed in another form. A row's own time may be its id's.
+func (s *settings) meant(text string) bool {
+	theirs, err := time.Parse(time.RFC3339Nano, text)
+	ours, bad := time.Parse(time.RFC3339Nano, s.row.Defaults["sent_at"])
+	return err == nil && bad == nil && theirs.Truncate(time.Millisecond).Equal(ours.Truncate(time.Millisecond)) && text != s.sentAtGiven
 }
 
 func sayRefused(field, value, reason string) string {

@@ -12,6 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/recallq/recallq/internal/version"
 )
 
 // The exit codes. Before any row is read it is exitUsage or exitFailure; afterwards exitInterrupted goes over exitFailure
@@ -98,13 +100,20 @@ func (p *program) complain(err error) {
 func (p *program) rootCommand() *cobra.Command {
 	var o enqueueFlags
 	root := &cobra.Command{
-		Use:   "enqueue --file FILE [flags]",
-		Short: "Put recalls into the queue",
+		Use:     "enqueue --file FILE [flags]",
+		Short:   "Put recalls into the queue",
+		Version: version.String(),
 		Long: "Put recalls into the queue: the rows of files with --file, a few ids with \"enqueue add\".\n\n" +
 			"Rows are ids (one a line), CSV with a header, or NDJSON; the fields that they lack come from the flags.\n" +
 			"Running the same input again with the same --batch is safe, and is the way to resume.\n\n" +
 			"Every flag can also be given as an environment variable: --time-zone as RECALLQ_TIME_ZONE, and so on;\n" +
 			"--redis also as RECALLQ_REDIS_URL, which goes first; in both the URL may have a password in it.\n\n" +
+			"The last line says what became of the rows: read = enqueued + duplicate + expired + invalid + failed.\n" +
+			"  enqueued   new in the queue, or in the place of one that had ended without success\n" +
+			"  duplicate  there already: still open, or ended well\n" +
+			"  expired    refused: the recall window has closed\n" +
+			"  invalid    refused: a field is wrong, or no worker serves the lane\n" +
+			"  failed     not enqueued, for Redis did not take it or was away\n\n" +
 			"Exit codes: 0 all rows enqueued or duplicate, 1 failure, 2 usage, configuration or empty input,\n" +
 			"3 some rows refused, 4 (with --watch) some recalls of the batch did not succeed, 130 interrupted.",
 		Example: "  enqueue --file ids.txt --provider jiguang --sent-at 40m --reason \"wrong price\"\n" +
@@ -126,6 +135,7 @@ func (p *program) rootCommand() *cobra.Command {
 			return p.setFromEnv(cmd.Flags())
 		},
 	}
+	root.SetVersionTemplate("enqueue {{.Version}}\n")
 	p.common.register(root.PersistentFlags())
 	o.register(root.Flags())
 	o.registerFiles(root.Flags())
@@ -164,7 +174,7 @@ func (p *program) setFromEnv(flags *pflag.FlagSet) error {
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := envName(f.Name)
 		value, ok := p.env(name)
-		if err != nil || f.Changed || !ok || value == "" || f.Name == "help" || f.Name == "redis" {
+		if err != nil || f.Changed || !ok || value == "" || slices.Contains([]string{"help", "version", "redis"}, f.Name) {
 			return
 		}
 		if e := flags.Set(f.Name, value); e != nil {

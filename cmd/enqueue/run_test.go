@@ -156,7 +156,7 @@ func TestInterrupted(t *testing.T) {
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	server := miniredis.RunT(t)
 	s := start(t, server.Addr(), time.Minute, bulkArgs...)
-	s.feed(0, 10_000)
+	s.feed(0, 4_000)
 	s.until("1,500 recalls queued", func() bool { return s.queued() >= 1500 })
 	s.interrupt()
 	if code := s.exit(); code != exitInterrupted {
@@ -180,16 +180,16 @@ func TestInterrupted(t *testing.T) {
 	_ = s.stdin.Close()
 
 	again := start(t, server.Addr(), time.Minute, append(bulkArgs, "--batch", m[1])...)
-	again.feed(0, 10_000)
+	again.feed(0, 4_000)
 	_ = again.stdin.Close()
 	if code := again.exit(); code != exitOK {
 		t.Errorf("exit code %d of the second run\n%s", code, again.stderr.String())
 	}
 	read, more, duplicate, _ := again.counts()
-	if read != 10_000 || duplicate != enqueued || more+duplicate != 10_000 || again.queued() != 10_000 {
+	if read != 4_000 || duplicate != enqueued || more+duplicate != 4_000 || again.queued() != 4_000 {
 		t.Errorf("after %d: read %d, enqueued %d, duplicate %d, in the queue %d", enqueued, read, more, duplicate, again.queued())
 	}
-	again.batchHas(m[1], map[string]string{"total": "10000", "duplicate": "0", "reading": "0", "inputs": "1"})
+	again.batchHas(m[1], map[string]string{"total": "4000", "duplicate": "0", "reading": "0", "inputs": "1"})
 	if !strings.Contains(again.stdout.String(), "still open in this batch") {
 		t.Errorf("the duplicates are not said to be in this batch: %q", again.stdout.String())
 	}
@@ -198,11 +198,11 @@ func TestInterrupted(t *testing.T) {
 func TestRedisAwayForAWhile(t *testing.T) {
 	server := miniredis.RunT(t)
 	s := start(t, server.Addr(), time.Minute, append(bulkArgs, "--batch", "b")...)
-	s.feed(0, 5_000)
+	s.feed(0, 2_000)
 	s.until("some recalls queued", func() bool { return s.queued() >= 500 })
 	server.Close()
 	go func() {
-		s.feed(5_000, 10_000)
+		s.feed(2_000, 4_000)
 		_ = s.stdin.Close()
 	}()
 	s.until("the message", s.says("; waiting up to 1m for it\n"))
@@ -216,10 +216,10 @@ func TestRedisAwayForAWhile(t *testing.T) {
 		t.Errorf("the return is not said: %q", s.stderr.String())
 	}
 	// What was written although its answer was lost is no duplicate.
-	if _, enqueued, duplicate, _ := s.counts(); enqueued != 10_000 || duplicate != 0 || s.queued() != 10_000 {
-		t.Errorf("enqueued %d, duplicate %d, in the queue %d, want 10000, 0, 10000", enqueued, duplicate, s.queued())
+	if _, enqueued, duplicate, _ := s.counts(); enqueued != 4_000 || duplicate != 0 || s.queued() != 4_000 {
+		t.Errorf("enqueued %d, duplicate %d, in the queue %d, want 4000, 0, 4000", enqueued, duplicate, s.queued())
 	}
-	s.batchHas("b", map[string]string{"total": "10000", "duplicate": "0", "reading": "0"})
+	s.batchHas("b", map[string]string{"total": "4000", "duplicate": "0", "reading": "0"})
 }
 
 func TestRedisAwayForTooLong(t *testing.T) {
@@ -390,7 +390,7 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// TestMemoryDoesNotGrow runs 200,000 rows through everything but Redis.
+// TestMemoryDoesNotGrow runs 100,000 rows through everything but Redis.
 func TestMemoryDoesNotGrow(t *testing.T) {
 	server := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
@@ -398,9 +398,9 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 	if err := publish(rdb, "engagelab:abroad"); err != nil {
 		t.Fatal(err)
 	}
-	const bound = 16 << 20
+	const bound = 10 << 20
 	before := heap()
-	in := &madeUp{rows: 200_000}
+	in := &madeUp{rows: 100_000}
 	var out, messages bytes.Buffer
 	code := run(ctx, []string{"--file", "-", "--sent-at", "40m", "--dry-run"}, func(name string) (string, bool) {
 		return "redis://" + server.Addr() + "/0", name == redisURLEnv
@@ -408,7 +408,7 @@ func TestMemoryDoesNotGrow(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit code %d\n%s", code, messages.String())
 	}
-	if !strings.HasSuffix(out.String(), "read 200000 = enqueued 200000 + duplicate 0 + expired 0 + invalid 0 + failed 0\n") {
+	if !strings.HasSuffix(out.String(), "read 100000 = enqueued 100000 + duplicate 0 + expired 0 + invalid 0 + failed 0\n") {
 		t.Errorf("result %q", out.String())
 	}
 	if in.most > before+bound {

@@ -541,7 +541,7 @@ func (v view) laneLines(width int) []laneLines {
 	}
 	var closed, open []laneLines
 	for _, l := range v.lanes {
-		waiting := thousands(l.Waiting()) + " waiting"
+		waiting := thousands(l.Waiting()-l.Urgent.Active-l.Bulk.Active) + " waiting" // nobody waits for what is being worked on
 		state, why := l.standing(v.now)
 		if len(state) > 0 {
 			text := strings.Join(append(append(state, waiting), why...), "; ")

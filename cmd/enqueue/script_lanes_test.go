@@ -116,7 +116,7 @@ func movedCommand(ts *testscript.TestScript, _ bool, args []string) {
 	next, err := time.ParseDuration(args[3])
 	ts.Check(err)
 	at := float64(time.Now().Add(next).Unix())
-	ts.Check(rdb.ZAdd(ctx, "asynq:{"+queue+"}:retry", redis.Z{Score: at, Member: shown.ID}).Err())
+	ts.Check(rdb.ZAdd(ctx, tasks.QueueKey(queue, "retry"), redis.Z{Score: at, Member: shown.ID}).Err())
 	ts.Check(rdb.HSet(ctx, key, tasks.ErrorMark, args[4], "rq_attempts", 3, "rq_refusals", 2, "rq_maybe", 1).Err())
 }
 

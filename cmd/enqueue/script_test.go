@@ -175,8 +175,8 @@ func laneCommand(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(tasks.PublishLane(ctx, clientOf(ts), l))
 }
 
-// redisCommand: redis stop | redis answers ERROR | redis password PASSWORD | redis COMMAND...: the server goes away; answers
-// an error to everything; there is another one with a password, at SECURE_ADDR; the command's answer is printed.
+// redisCommand: redis stop | redis answers ERROR | redis password PASSWORD | redis user NAME PASSWORD | redis COMMAND...: the server goes
+// away; answers an error to everything; there is another one with a password, or for a user, at SECURE_ADDR; the command's answer is printed.
 func redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 	server, _ := ts.Value(serverKey).(*miniredis.Miniredis)
 	switch args[0] {
@@ -184,10 +184,14 @@ func redisCommand(ts *testscript.TestScript, _ bool, args []string) {
 		server.Close()
 	case "answers":
 		server.SetError(strings.Join(args[1:], " "))
-	case "password":
+	case "password", "user":
 		// A server of its own: miniredis reads its passwords without a lock, so they have to be there before it starts.
 		other := miniredis.NewMiniRedis()
-		other.RequireAuth(args[1])
+		if args[0] == "user" {
+			other.RequireUserAuth(args[1], args[2])
+		} else {
+			other.RequireAuth(args[1])
+		}
 		ts.Check(other.Start())
 		ts.Defer(other.Close)
 		ts.Setenv("SECURE_ADDR", other.Addr())

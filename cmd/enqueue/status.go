@@ -290,7 +290,7 @@ func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format(timeLayout)
+	return tasks.FormatTime(t)
 }
 
 func (p *program) statusTable(ctx context.Context, b *book, s *standingOf, now time.Time) error {

@@ -527,22 +527,22 @@ func sayEnd(b ledger.Batch, now time.Time, at place) string {
 	case bad == 0:
 		text += fmt.Sprintf("all %s were taken back", recalls(mine))
 	default:
-		text += fmt.Sprintf("%d of %s taken back, %d not", b.Succeeded(), recalls(mine), bad)
+		text += fmt.Sprintf("%s of %s taken back, %s not", thousands(b.Succeeded()), recalls(mine), thousands(bad))
 	}
 	var parts []string
 	if bad > 0 {
 		for _, outcome := range tasks.Outcomes() {
 			if n := b.Outcomes[outcome]; n > 0 && !tasks.Succeeded(outcome) {
-				parts = append(parts, fmt.Sprintf("%s %d", outcome, n))
+				parts = append(parts, outcome+" "+thousands(n))
 			}
 		}
 		if lost := b.Lost(now); lost > 0 {
-			parts = append(parts, fmt.Sprintf("lost %d", lost))
+			parts = append(parts, "lost "+thousands(lost))
 		}
 		text += " (" + strings.Join(parts, ", ") + "); for why: " + at.command("report", b.Name)
 	}
 	if b.Duplicate > 0 {
-		text += fmt.Sprintf("; %d %s", b.Duplicate, plural(b.Duplicate, "row was a duplicate", "rows were duplicates"))
+		text += fmt.Sprintf("; %s %s", thousands(b.Duplicate), plural(b.Duplicate, "row was a duplicate", "rows were duplicates"))
 	}
 	return text
 }

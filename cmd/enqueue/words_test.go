@@ -2,9 +2,11 @@ package main
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -93,6 +95,16 @@ func TestDuplicatesAreBounded(t *testing.T) {
 	}
 	if count.read() != 1000 {
 		t.Errorf("read %d", count.read())
+	}
+}
+
+// The numbers of one sentence are written one way.
+func TestTheLastLineOfAWatch(t *testing.T) {
+	t.Parallel()
+	b := ledger.Batch{Name: "b", Total: 3_000, Outcomes: map[string]int64{tasks.Recalled: 1_483, tasks.NotFound: 1_517}}
+	const want = "batch b has ended: 1,483 of 3,000 recalls taken back, 1,517 not (not_found 1,517);"
+	if got := sayEnd(b, time.Now(), place{}); !strings.HasPrefix(got, want) {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -206,22 +206,22 @@ const freshLanes = time.Second
 // resolve refuses what its lane refuses, as the producer will: here it is in its turn, so that the rejects are in the order of the input.
 // It is for the reader alone.
 func (e *enqueuing) resolve(ctx context.Context, r tasks.Recall, now time.Time) *tasks.FieldError {
-	_, refused := tasks.Resolve(r, e.lanesRead.list, now, e.set.allowUnserved)
-	if refused == nil || now.Sub(e.lanesRead.at) < freshLanes {
+	_, refused := e.lookUp(r, now)
+	if _, at := e.lanes.all(); refused == nil || now.Sub(at) < freshLanes {
 		return refused
 	}
 	list, _, err := publishedLanes(ctx, e.rdb)
 	if err != nil {
 		return nil // the producer will tell
 	}
-	e.lanesRead.list, e.lanesRead.at = list, now
-	_, refused = tasks.Resolve(r, list, now, e.set.allowUnserved)
+	e.lanes.set(list, now)
+	_, refused = e.lookUp(r, now)
 	return refused
 }
 
 // sayLane says why its lane refuses a row.
 func (e *enqueuing) sayLane(item input.Item, refused *tasks.FieldError) string {
-	text := sayRow(item, refused)
+	text := e.set.sayRow(item, refused)
 	if e.unread && errors.Is(refused, tasks.ErrUnserved) {
 		text += "; or it is the published one that cannot be read"
 	}
@@ -236,7 +236,7 @@ func (e *enqueuing) check(item input.Item, opt tasks.RowOptions) (tasks.Recall, 
 	}
 	r, warnings, refused := item.Row.Recall(opt)
 	if refused != nil {
-		e.refuse(item, sayRow(item, refused), refused.IsExpired())
+		e.refuse(item, e.set.sayRow(item, refused), refused.IsExpired())
 		return r, nil, false
 	}
 	return r, warnings, true
@@ -319,7 +319,7 @@ func (e *enqueuing) attempt(ctx context.Context, lot []job, priority tasks.Prior
 		var refused *tasks.FieldError
 		switch {
 		case errors.As(done.Err, &refused):
-			e.refuse(j.item, sayRow(j.item, refused), false)
+			e.refuse(j.item, e.set.sayRow(j.item, refused), false)
 		case done.Err != nil:
 			// What this try has written, its answer lost, is known as ours by its number.
 			j.recall.Seq, j.err = done.Result.Seq, done.Err
@@ -357,9 +357,9 @@ func (e *enqueuing) settled(j job, res tasks.Result, priority tasks.Priority) {
 		e.refuse(j.item, e.sayExpired(j.item, j.recall, res), true)
 		return
 	}
-	lane := j.recall.Provider + ":" + res.App
-	e.notice(lane, priority)
-	if e.lanes[lane].HasDefaultText {
+	lane, published := e.lanes.find(j.recall.Provider, res.App)
+	e.notice(lane, published, priority)
+	if lane.HasDefaultText {
 		j.warnings = without(j.warnings, tasks.NoText)
 	}
 	e.tally.result(e.set.batch, res, j.warnings)
@@ -416,9 +416,9 @@ func (e *enqueuing) failEach(lot []job) {
 
 // sayExpired asks again for the reason, which a Result does not have.
 func (e *enqueuing) sayExpired(item input.Item, r tasks.Recall, res tasks.Result) string {
-	_, refused := tasks.Resolve(r, e.published, e.now(), e.set.allowUnserved)
+	_, refused := e.lookUp(r, e.now())
 	if refused.IsExpired() {
-		return sayRow(item, refused)
+		return e.set.sayRow(item, refused)
 	}
 	return fmt.Sprintf("its window closed at %s", res.RecallBy.UTC().Format(time.RFC3339))
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/recallq/recallq/internal/version"
 	"github.com/recallq/recallq/providers/providertest/simulator"
 )
 
@@ -113,6 +114,7 @@ While it runs, it is told what to do over HTTP, from this machine only:
 
   What was called beyond a limit:
     curl 'http://127.0.0.1:9999/_sim/ledger?violations=1'`,
+		Version:           version.String(),
 		Args:              cobra.NoArgs,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -121,20 +123,21 @@ While it runs, it is told what to do over HTTP, from this machine only:
 			return serve(cmd.Context(), f, env, io)
 		},
 	}
+	cmd.SetVersionTemplate("simulator {{.Version}}\n")
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.listen, "listen", "127.0.0.1:9999", "`address` to listen on; port 0 takes a free one")
-	fl.StringVar(&f.accounts, "accounts", "", "`file` with the accounts: a recallq.yaml, of which the apps are read")
-	fl.StringVar(&f.messages, "messages", "", "`file` with messages that were sent, as NDJSON like POST /_sim/messages; - is standard input")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:9999", "`ADDRESS` to listen on; port 0 takes a free one")
+	fl.StringVar(&f.accounts, "accounts", "", "`FILE` with the accounts: a recallq.yaml, of which the apps are read")
+	fl.StringVar(&f.messages, "messages", "", "`FILE` with messages that were sent, as NDJSON like POST /_sim/messages; - is standard input")
 	fl.BoolVar(&f.knowAll, "know-all", false, "take every well-formed id for a message, sent when the id says so, else just now")
-	fl.StringVar(&f.mix, "mix", "", "`shares` of those ids that end in other ways: '2% unknown, 1% already, 3% 91000*2'")
-	fl.StringVar(&f.limits, "limits", "real", "the vendors' rate limits: `real` or off")
-	fl.StringArrayVar(&f.limit, "limit", nil, "other limits for a provider, or tencent for all of an SDKAppID: `timpush=5/1s`, rongcloud=2/1h,3/day, engagelab=off; repeatable")
-	fl.IntVar(&f.lockAfter, "lock-after", 0, "answer 70050 for a minute after so many bad UserSigs in a row; 0 means never")
+	fl.StringVar(&f.mix, "mix", "", "`SHARES` of those ids that end in other ways: '2% unknown, 1% already, 3% 91000*2'")
+	fl.StringVar(&f.limits, "limits", "real", "the vendors' rate limits, `WHICH` is real or off")
+	fl.StringArrayVar(&f.limit, "limit", nil, "other limits for a provider, or tencent for all of an SDKAppID (`PROVIDER=LIMITS`): timpush=5/1s, rongcloud=2/1h,3/day, engagelab=off; repeatable")
+	fl.IntVar(&f.lockAfter, "lock-after", 0, "answer 70050 for a minute after `N` bad UserSigs in a row; 0 means never")
 	fl.BoolVar(&f.lenient, "lenient", false, "accept parameters that are in no document")
-	fl.DurationVar(&f.latency, "latency", 0, "how long every answer takes")
-	fl.Float64Var(&f.speed, "speed", 1, "how fast the vendors' clock runs; 60 makes an hour a minute")
-	fl.DurationVar(&f.offset, "clock-offset", 0, "how far the vendors' clock is ahead")
+	fl.DurationVar(&f.latency, "latency", 0, "how long every answer takes (`TIME`)")
+	fl.Float64Var(&f.speed, "speed", 1, "how fast the vendors' clock runs (`TIMES`); 60 makes an hour a minute")
+	fl.DurationVar(&f.offset, "clock-offset", 0, "how far the vendors' clock is ahead (`TIME`)")
 	fl.BoolVar(&f.remoteControl, "remote-control", false, "let other machines use /_sim/, too")
 	fl.BoolVar(&f.printConfig, "print-config", false, "print a recallq.yaml for this simulator on standard output once it listens")
 	fl.BoolVar(&f.verbose, "verbose", false, "write every call to standard error, as in the ledger")
@@ -165,7 +168,7 @@ func serve(ctx context.Context, f flags, env func(string) (string, bool), io str
 	}
 	srv, err := sim.Listen(f.listen)
 	if err != nil {
-		return failure{err}
+		return failure{cannotListen(f.listen, err)}
 	}
 	defer srv.Close()
 	if err := announce(f, srv, apps, io); err != nil {
@@ -176,6 +179,14 @@ func serve(ctx context.Context, f flags, env func(string) (string, bool), io str
 	srv.Close()
 	fmt.Fprintln(io.err, "simulator: stopped;", summary(sim.Stats()))
 	return nil
+}
+
+// cannotListen names the flag that helps.
+func cannotListen(addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s: the port is taken; choose another with --listen", addr)
+	}
+	return fmt.Errorf("%w; choose another with --listen", err)
 }
 
 func (f flags) options(apps []app, io streams) (simulator.Options, error) {

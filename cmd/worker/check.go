@@ -30,14 +30,14 @@ func check(cfg *config.Config, call string, log zerolog.Logger, signals <-chan o
 	for _, app := range cfg.Apps {
 		fmt.Fprintf(stdout, "lane      %s\n", app)
 	}
-	for _, app := range cfg.ForgottenEarly() {
+	for _, app := range cfg.ForgottenEarly(cfg.Retention) {
 		fmt.Fprintf(stdout, "warning   %s: retention (%s) is shorter than its window (%s): a recall that ended well and is enqueued again after it is called a second time\n",
-			app.Lane(), cfg.Retention, app.Window)
+			app.Lane(), config.Short(cfg.Retention), config.Short(app.Window))
 	}
 	for _, app := range cfg.BeyondVendor() {
 		spec, _ := providers.Lookup(app.Provider)
 		fmt.Fprintf(stdout, "warning   %s: window (%s) is longer than the vendor's own (%s): what is older than that the vendor refuses\n",
-			app.Lane(), app.Window, spec.Window)
+			app.Lane(), config.Short(app.Window), config.Short(spec.Window))
 	}
 	err := checkRedis(ctx, cfg.Redis, stdout)
 	if call != "" && ctx.Err() == nil {
@@ -118,7 +118,7 @@ func callEach(ctx context.Context, cfg *config.Config, which string, stdout io.W
 		}()
 	}
 	if len(calls) == 0 {
-		return usageError{fmt.Errorf("--call=%s: there is no such lane; write provider:app", which)}
+		return usageError{fmt.Errorf("--call=%s: there is no such lane; there are %s", which, lanesIn(cfg))}
 	}
 	var broken []string
 	for _, c := range calls {
@@ -136,6 +136,14 @@ func callEach(ctx context.Context, cfg *config.Config, which string, stdout io.W
 		return fmt.Errorf("the call did not work for %s", strings.Join(broken, ", "))
 	}
 	return nil
+}
+
+func lanesIn(cfg *config.Config) string {
+	var names []string
+	for _, app := range cfg.Apps {
+		names = append(names, app.Lane())
+	}
+	return strings.Join(names, ", ")
 }
 
 // harmless asks the vendor to recall a message that cannot exist. Every answer of the vendor's about the message says that the account

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -142,5 +143,20 @@ func TestTheCheckRefusesTheRedisThatTheWorkerRefuses(t *testing.T) {
 	r.start("--check-config")
 	if code := r.exit(20 * time.Second); code != exitOK || !strings.Contains(r.said(), "\nwarning   redis keeps nothing on disk") {
 		t.Errorf("left with %d", code)
+	}
+}
+
+// The demo serves its page elsewhere where the usual address is taken, and says why.
+func TestTheDemoSaysWhyItsPageIsElsewhere(t *testing.T) {
+	t.Parallel()
+	if l, err := net.Listen("tcp", demoListen); err == nil { // else somebody else has taken it
+		defer l.Close()
+	}
+	cfg, taken, err := demoConfig("http://127.0.0.1:1", "")
+	if err != nil || !taken || cfg.Listen != "127.0.0.1:0" {
+		t.Errorf("%v, %v, listens on %s", err, taken, cfg.Listen)
+	}
+	if got, want := remark(taken), " (127.0.0.1:8080 is taken; another one is chosen with --listen)"; got != want {
+		t.Errorf("it says %q, want %q", got, want)
 	}
 }

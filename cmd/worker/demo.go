@@ -65,7 +65,7 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 	}
 	defer vendors.Close()
 
-	cfg, err := demoConfig(vendors.URL, o.listen)
+	cfg, taken, err := demoConfig(vendors.URL, o.listen)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 		return err
 	}
 	m.Watch(rdb)
-	page, err := servePage(cfg, rdb, w, m, log)
+	page, err := servePage(cfg, rdb, w, w.Ready, m, log)
 	if err != nil {
 		return err
 	}
@@ -85,11 +85,11 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 	}
 	fmt.Fprintf(stdout, `recallq demo: everything runs in this process, no message is really taken back.
 
-  page       %s
+  page       %s%s
   vendors    %s/ (simulated, all five)
   queue      %s (embedded Redis: it forgets everything when this stops)
 
-`, page.url(), vendors.URL, mr.Addr())
+`, page.url(), remark(taken), vendors.URL, mr.Addr())
 
 	quit := func() bool {
 		w.Stop()
@@ -112,13 +112,14 @@ func demo(o options, signals <-chan os.Signal, stdout, stderr io.Writer) error {
 }
 
 // demoConfig is the configuration that a staging system would have: the simulator in the vendors' place.
-func demoConfig(vendors, listen string) (*config.Config, error) {
-	cfg := &config.Config{Listen: listen, UI: config.UI{Enabled: true}, Retention: tasks.DefaultRetention}
+// The usual address of the page may be taken.
+func demoConfig(vendors, listen string) (cfg *config.Config, taken bool, err error) {
+	cfg = &config.Config{Listen: listen, UI: config.UI{Enabled: true}, Retention: tasks.DefaultRetention}
 	if listen == "" {
-		cfg.Listen = freeOr(demoListen)
+		cfg.Listen, taken = freeOr(demoListen)
 	}
 	if err := config.CheckListen(cfg.Listen, cfg.UI); err != nil {
-		return nil, usageError{fmt.Errorf("--listen: %w", err)}
+		return nil, false, usageError{fmt.Errorf("--listen: %w", err)}
 	}
 	for _, spec := range providers.Specs() {
 		app := config.App{
@@ -130,12 +131,20 @@ func demoConfig(vendors, listen string) (*config.Config, error) {
 		}
 		settings, err := demoAccount(spec.Name)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		app.Settings = settings
 		cfg.Apps = append(cfg.Apps, app)
 	}
-	return cfg, nil
+	return cfg, taken, nil
+}
+
+// remark says why the page is not where it usually is.
+func remark(taken bool) string {
+	if !taken {
+		return ""
+	}
+	return " (" + demoListen + " is taken; another one is chosen with --listen)"
 }
 
 // demoAccount is the sample account that the simulator knows, in the words of the provider's configuration.
@@ -158,13 +167,13 @@ func demoAccount(provider string) (config.Settings, error) {
 }
 
 // freeOr returns the address, or one on a free port if it is taken: a newcomer's demo must not fail for that.
-func freeOr(addr string) string {
+func freeOr(addr string) (free string, taken bool) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return "127.0.0.1:0"
+		return "127.0.0.1:0", true
 	}
 	_ = l.Close()
-	return addr
+	return addr, false
 }
 
 var errInterrupted = errors.New("interrupted")

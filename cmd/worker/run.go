@@ -23,6 +23,7 @@ import (
 	"github.com/recallq/recallq/internal/ops"
 	"github.com/recallq/recallq/internal/redisconn"
 	"github.com/recallq/recallq/internal/registry"
+	"github.com/recallq/recallq/internal/version"
 	"github.com/recallq/recallq/internal/worker"
 	"github.com/recallq/recallq/providers"
 )
@@ -48,6 +49,7 @@ type options struct {
 	config, listen, logFormat, logLevel string
 	demo, exit, check                   bool
 	call                                string
+	configGiven                         bool // on the command line: a demo may run where the environment names one
 }
 
 // usageError is a fault of the command line or the configuration.
@@ -70,11 +72,15 @@ const examples = `  worker --demo                            see it work: needs 
 func run(args []string, lookup env, signals <-chan os.Signal, stdout, stderr io.Writer) int {
 	var o options
 	cmd := &cobra.Command{
-		Use: "worker", Short: "Take messages back", Long: help, Example: examples,
-		Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
-		RunE: func(*cobra.Command, []string) error { return start(o, lookup, signals, stdout, stderr) },
+		Use: "worker", Short: "Take messages back", Long: help, Example: examples, Version: version.String(),
+		Args: func(_ *cobra.Command, args []string) error { return o.noArgs(args) }, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.configGiven = cmd.Flags().Changed("config")
+			return start(o, lookup, signals, stdout, stderr)
+		},
 	}
 	f := cmd.Flags()
+	cmd.SetVersionTemplate("worker {{.Version}}\n")
 	f.StringVar(&o.config, "config", fromEnv(lookup, "RECALLQ_CONFIG", "recallq.yaml"), "the configuration `FILE` (RECALLQ_CONFIG)")
 	f.StringVar(&o.listen, "listen", fromEnv(lookup, "RECALLQ_LISTEN", ""), "`ADDRESS` of the page, over the configuration's (RECALLQ_LISTEN; default 127.0.0.1:8080)")
 	f.BoolVar(&o.demo, "demo", false, "run everything in this process: Redis, the simulated vendors, sample recalls of every outcome")
@@ -101,7 +107,7 @@ func run(args []string, lookup env, signals <-chan os.Signal, stdout, stderr io.
 		return exitUsage
 	}
 	fmt.Fprintln(stderr, "worker:", err)
-	if errors.As(err, &usage) || cmd.ValidateArgs(cmd.Flags().Args()) != nil {
+	if errors.As(err, &usage) {
 		fmt.Fprintln(stderr, "Try: worker --help")
 		return exitUsage
 	}
@@ -140,8 +146,21 @@ func start(o options, lookup env, signals <-chan os.Signal, stdout, stderr io.Wr
 	return serve(current, log, signals)
 }
 
+// noArgs refuses words that belong to no flag. A lane behind --call is one: its value is optional, so that it takes a '='.
+func (o *options) noArgs(args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case o.call == allLanes && len(args) == 1:
+		return usageError{fmt.Errorf("%q belongs to nothing; for one lane write --call=%s", args[0], args[0])}
+	}
+	return usageError{fmt.Errorf("%q belongs to nothing; the worker takes flags only", args[0])}
+}
+
 func (o options) validate() error {
 	switch {
+	case o.demo && o.configGiven:
+		return errors.New("--demo has a configuration of its own; use one of --demo and --config")
 	case o.exit && !o.demo:
 		return errors.New("--exit goes with --demo")
 	case o.call != "" && !o.check:
@@ -175,15 +194,18 @@ func serve(current *settings, log zerolog.Logger, signals <-chan os.Signal) erro
 		return usageError{err}
 	}
 	m.Watch(rdb)
-	page, err := servePage(cfg, rdb, w, m, log)
+	page, err := servePage(cfg, rdb, w, readiness(w, link), m, log)
 	if err != nil {
 		return err
 	}
 	defer page.close()
+	looking, stopLooking := context.WithCancel(context.Background())
+	defer stopLooking()
+	go link.Look(looking, rdb)
 	current.setLogin = page.handler.SetLogin
 	reload := func() { current.reload(w, log) }
-	log.Info().Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
-	warnOfWindows(cfg, log)
+	log.Info().Str("version", version.String()).Str("redis", redisconn.Describe(cfg.Redis)).Str("page", page.url()).Int("lanes", len(cfg.Apps)).Msg("worker starts")
+	warnOfWindows(cfg, cfg.Retention, log)
 
 	started, err := startWhenRedisAnswers(w, rdb, link, cfg.Redis.RequireDurable, log, signals, reload)
 	if err != nil || !started {
@@ -230,21 +252,25 @@ func serve(current *settings, log zerolog.Logger, signals <-chan os.Signal) erro
 
 // warnOfWindows names the apps of whose recalls too little is known at the end of their windows, and those whose windows the vendor
 // does not keep open.
-func warnOfWindows(cfg *config.Config, log zerolog.Logger) {
-	for _, app := range cfg.ForgottenEarly() {
-		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Stringer("retention", cfg.Retention).Stringer("window", app.Window).
+func warnOfWindows(cfg *config.Config, retention time.Duration, log zerolog.Logger) {
+	for _, app := range cfg.ForgottenEarly(retention) {
+		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Str("retention", config.Short(retention)).Str("window", config.Short(app.Window)).
 			Msg("retention is shorter than the window; a recall that ended well and is enqueued again is called a second time")
 	}
 	for _, app := range cfg.BeyondVendor() {
-		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Stringer("window", app.Window).
+		log.Warn().Str("provider", app.Provider).Str("app", app.Name).Str("window", config.Short(app.Window)).
 			Msg("window is longer than the vendor's own; what is older than that the vendor refuses")
 	}
 }
 
-// tellChange says once when Redis goes away, and once when it is back, and then puts a token into back.
+// tellChange says once when Redis goes away, when it is for another reason, and when it is back, and then puts a token into back.
 func tellChange(log zerolog.Logger, m *metrics.Metrics, back chan<- struct{}) func(redisconn.Change) {
 	return func(c redisconn.Change) {
 		m.RedisUp(!c.Down)
+		if c.Another {
+			log.Error().Err(c.Err).Msg("redis cannot be used for another reason now; nothing is called until it can")
+			return
+		}
 		if c.Down {
 			log.Error().Err(c.Err).Msg("redis does not answer; nothing is called until it does")
 			return
@@ -325,7 +351,7 @@ func startWhenRedisAnswers(w *worker.Worker, rdb redis.UniversalClient, link *re
 			return true, w.Start(context.Background())
 		}
 		if text := err.Error(); text != said && !link.Down() { // that it is away is told already
-			log.Error().Err(err).Msg("redis cannot be used; the worker starts once it can")
+			log.Error().Err(err).Msg("redis cannot be used; no recall is taken until it can")
 			said = text
 		}
 		select {
@@ -418,9 +444,20 @@ func pageOf(cfg *config.Config) ops.UI {
 	}
 }
 
+// readiness adds to the worker's why Redis is away.
+func readiness(w *worker.Worker, link *redisconn.Link) func(context.Context) ops.Readiness {
+	return func(ctx context.Context) ops.Readiness {
+		r := w.Ready(ctx)
+		if !r.Redis {
+			r.RedisReason = link.Reason()
+		}
+		return r
+	}
+}
+
 // servePage listens and serves. Listening comes before all else, so that a taken port is told at once.
-func servePage(cfg *config.Config, rdb redis.UniversalClient, w *worker.Worker, m *metrics.Metrics, log zerolog.Logger) (*page, error) {
-	handler, err := ops.New(ops.Options{Redis: rdb, UI: pageOf(cfg), Ready: w.Ready, Simulated: w.Simulated, Metrics: m.Handler(), Log: log})
+func servePage(cfg *config.Config, rdb redis.UniversalClient, w *worker.Worker, ready func(context.Context) ops.Readiness, m *metrics.Metrics, log zerolog.Logger) (*page, error) {
+	handler, err := ops.New(ops.Options{Redis: rdb, UI: pageOf(cfg), Ready: ready, Simulated: w.Simulated, Metrics: m.Handler(), Log: log})
 	if err != nil {
 		return nil, err
 	}

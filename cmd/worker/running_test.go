@@ -155,7 +155,7 @@ apps:
   - {provider: jiguang, app: news, channel_key: 7d431e42dfa6a6d693ac2d04, master_secret: 5e987ac6d2e04d95a9d8f0d1, base_url: "{VENDORS}"}
 `
 
-// A full Redis answers every ping. Readiness and a metric tell, as the log does.
+// A full Redis answers every ping. Readiness and a metric tell, as the log does, and soon that it takes writes again.
 func TestAWorkerIsNotReadyWhileRedisIsFull(t *testing.T) {
 	s := redistest.Start(t)
 	w := newRunning(t, s.URL, oneLane)
@@ -166,13 +166,23 @@ func TestAWorkerIsNotReadyWhileRedisIsFull(t *testing.T) {
 	}
 	w.until(20*time.Second, "a full Redis is told", func() bool {
 		status, body := w.get("readyz")
-		return status == http.StatusServiceUnavailable && strings.Contains(body, `"redis":false`)
+		return status == http.StatusServiceUnavailable && strings.Contains(body, `"redis":false,"redis_reason":"OOM command not allowed`)
 	})
 	if _, metrics := w.get("metrics"); !strings.Contains(metrics, "\nrecallq_redis_up 0\n") {
 		t.Error("recallq_redis_up is not 0")
 	}
 	if n := strings.Count(w.said(), "redis does not answer; nothing is called until it does"); n != 1 {
 		t.Errorf("told %d times", n)
+	}
+	if err := s.Client(t).ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.until(10*time.Second, "it is ready again", func() bool {
+		status, body := w.get("readyz")
+		return status == http.StatusOK && !strings.Contains(body, "redis_reason")
+	})
+	if _, metrics := w.get("metrics"); !strings.Contains(metrics, "\nrecallq_redis_up 1\n") {
+		t.Error("recallq_redis_up is not 1")
 	}
 }
 

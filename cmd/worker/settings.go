@@ -52,7 +52,7 @@ func (s *settings) reload(w *worker.Worker, log zerolog.Logger) {
 	}
 	s.cfg = next
 	log.Info().Strs("changed", changed).Msg("the configuration is reloaded")
-	warnOfWindows(next, log)
+	warnOfWindows(next, s.started.Retention, log) // another retention takes a restart
 	if len(restart)+len(sections) > 0 {
 		log.Warn().Strs("lanes", restart).Strs("sections", sections).Msg("what has changed here takes a restart")
 	}

@@ -74,7 +74,7 @@ func TestSIGHUPTakesThePagesPasswordOverAndNamesWhatTakesARestart(t *testing.T) 
 		t.Error("nothing that has changed takes a restart")
 	}
 	put(redisPassword, "secret-3")
-	text := "ui: {password_file: " + password + ", read_only: false}\nretention: 48h\n" + strings.Replace(oneLane, "url:", "password_file: "+redisPassword+", url:", 1)
+	text := "ui: {password_file: " + password + ", read_only: false}\nretention: 12h\n" + strings.Replace(oneLane, "url:", "password_file: "+redisPassword+", url:", 1)
 	w.write(strings.ReplaceAll(text, "{REDIS}", s.URL))
 	for range 2 { // as long as it is so
 		w.signals <- syscall.SIGHUP
@@ -82,6 +82,9 @@ func TestSIGHUPTakesThePagesPasswordOverAndNamesWhatTakesARestart(t *testing.T) 
 	w.until(10*time.Second, "it is told", func() bool {
 		return strings.Count(w.said(), `"sections":["redis","ui.read_only","retention"],`) == 2
 	})
+	if strings.Contains(w.said(), "retention is shorter") {
+		t.Error("it warns of a retention that is not in force")
+	}
 	if strings.Contains(w.said(), "secret-") {
 		t.Error("the log tells a password")
 	}

@@ -75,11 +75,11 @@ type Settings interface {
 func (a App) Lane() string { return a.Provider + ":" + a.Name }
 
 // ForgottenEarly are the apps whose window is longer than what has ended is kept. A recall of theirs that ended well is not known
-// any more when it is enqueued again late in its window: it is called, and counted, a second time.
-func (c Config) ForgottenEarly() []App {
+// any more when it is enqueued again late in its window: it is called, and counted, a second time. retention is the one in force.
+func (c Config) ForgottenEarly(retention time.Duration) []App {
 	var apps []App
 	for _, a := range c.Apps {
-		if c.Retention < a.Window {
+		if retention < a.Window {
 			apps = append(apps, a)
 		}
 	}
@@ -166,7 +166,7 @@ func (a App) String() string {
 		simulated = " (simulated)"
 	}
 	return fmt.Sprintf("%s account=%s base_url=%s%s timeout=%s concurrency=%d window=%s limits=%s",
-		a.Lane(), a.ShortAccount(), a.BaseURL, simulated, a.Timeout, a.Concurrency, a.Window, limitWords(a.Limits))
+		a.Lane(), a.ShortAccount(), a.BaseURL, simulated, a.Timeout, a.Concurrency, Short(a.Window), limitWords(a.Limits))
 }
 
 // GoString is for %#v.

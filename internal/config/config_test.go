@@ -78,10 +78,10 @@ func TestTheFilesRedisDoesNotCountBesideTheEnvironments(t *testing.T) {
 			t.Fatal(err)
 		}
 		set := func(name string) (string, bool) { return "redis://10.0.0.1:6379/0", name == RedisURLVariable }
-		if o, err := LoadRedis(path, set); err != nil || o.URL != "redis://10.0.0.1:6379/0" || len(o.Cluster) > 0 {
+		if o, err := LoadRedis(path, "", set); err != nil || o.URL != "redis://10.0.0.1:6379/0" || len(o.Cluster) > 0 {
 			t.Errorf("%s: %+v, %v", file, o, err)
 		}
-		if _, err := LoadRedis(path, func(string) (string, bool) { return "", false }); err == nil {
+		if _, err := LoadRedis(path, "", func(string) (string, bool) { return "", false }); err == nil {
 			t.Errorf("%s is taken", file)
 		}
 	}
@@ -349,15 +349,15 @@ apps:
   - {provider: jiguang, app: news, channel_key: k, master_secret_file: not-here, timeout: 10}
   - {provider: jiguang, app: "x y", channel_key: "${UNSET}"}
 `, map[string]string{"redis": "redis-secret"})
-	got, err := LoadRedis(path, from(nil))
+	got, err := LoadRedis(path, "", from(nil))
 	want := redisconn.Options{URL: "redis://h/2", Password: "redis-secret"}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
-	if _, err := LoadRedis(write(t, "redis: {urll: x}", nil), from(nil)); err == nil {
+	if _, err := LoadRedis(write(t, "redis: {urll: x}", nil), "", from(nil)); err == nil {
 		t.Error("an unknown key of the redis section is taken")
 	}
-	if got, err := LoadRedis(write(t, "", nil), from(nil)); err != nil || got.URL != "" {
+	if got, err := LoadRedis(write(t, "", nil), "", from(nil)); err != nil || got.URL != "" {
 		t.Errorf("an empty file: %v, %v", got, err)
 	}
 }
@@ -372,6 +372,21 @@ func TestRedisURLFromEnvironment(t *testing.T) {
 	_, err := Load(path, from(map[string]string{RedisURLVariable: "redis://:topsecret"}))
 	if err == nil || !strings.Contains(err.Error(), "recallq.yaml: "+RedisURLVariable+": host 1") || strings.Contains(err.Error(), "topsecret") {
 		t.Errorf("%v", err)
+	}
+	_, err = Load(path, from(map[string]string{RedisURLVariable: "redis://operator@elsewhere"}))
+	if want := "recallq.yaml: " + RedisURLVariable + ": names a user but no password; write it into the url, as user:password@host"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A password that was given elsewhere counts over the file's, of which nothing is read then.
+func TestAPasswordFromElsewhereGoesWithTheFilesUser(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"username: u", "username: u, password: other", "username: u, password_file: nowhere", "url: 'redis://u@h'"} {
+		got, err := LoadRedis(write(t, "redis: {"+text+"}", nil), "given", from(nil))
+		if err != nil || got.Password != "given" {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 

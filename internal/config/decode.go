@@ -23,6 +23,8 @@ type decoder struct {
 	faulty    map[string]bool     // paths that have a fault already
 	variables map[string]envValue // paths whose values come from the environment
 	listen    string              // the page's address, over the file's; empty: the file's
+	// redisPassword counts over the file's, unless it is empty.
+	redisPassword string
 }
 
 func (d *decoder) fault(line int, path, format string, args ...any) {
@@ -354,15 +356,15 @@ func (d *decoder) duration(s section, key string, otherwise, least, most time.Du
 	case err != nil:
 		d.fault(v.line, v.path, "%s is not a duration; write it like 500ms, 10s, 5m or 24h", v.shown)
 	case got < least || got > most:
-		d.fault(v.line, v.path, "%s is out of bounds; give a duration from %s to %s", v.shown, short(least), short(most))
+		d.fault(v.line, v.path, "%s is out of bounds; give a duration from %s to %s", v.shown, Short(least), Short(most))
 	default:
 		return got
 	}
 	return otherwise
 }
 
-// short writes a duration as a person would: 24h, not 24h0m0s.
-func short(d time.Duration) string {
+// Short writes a duration as a person would: 24h, not 24h0m0s.
+func Short(d time.Duration) string {
 	text := d.String()
 	if cut, ok := strings.CutSuffix(text, "m0s"); ok {
 		text = cut + "m"

@@ -65,7 +65,7 @@ func TestMissingFile(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "--config") {
 		t.Errorf("%v", err)
 	}
-	if _, err := LoadRedis(filepath.Join(t.TempDir(), "recallq.yaml"), environment); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := LoadRedis(filepath.Join(t.TempDir(), "recallq.yaml"), "", environment); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }

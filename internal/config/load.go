@@ -79,13 +79,14 @@ func LoadListening(path, listen string, env func(string) (string, bool)) (*Confi
 }
 
 // LoadRedis reads where Redis is and no more, so that a producer needs neither the apps' secrets nor the variables that hold
-// them: faults elsewhere in the file are left to the worker. RECALLQ_REDIS_URL counts over the file. Its error is an
-// [*Error]; it wraps fs.ErrNotExist if there is no such file.
-func LoadRedis(path string, env func(string) (string, bool)) (redisconn.Options, error) {
+// them: faults elsewhere in the file are left to the worker. RECALLQ_REDIS_URL counts over the file, and so does a password that
+// was given elsewhere, unless it is empty. Its error is an [*Error]; it wraps fs.ErrNotExist if there is no such file.
+func LoadRedis(path, password string, env func(string) (string, bool)) (redisconn.Options, error) {
 	d, root, err := open(path, env)
 	if err != nil {
 		return redisconn.Options{}, err
 	}
+	d.redisPassword = password
 	top := d.section(root, "", nil)
 	o := d.redis(top)
 	return o, d.err()

@@ -51,13 +51,18 @@ func (d *decoder) redis(top section) redisconn.Options {
 		CAFile:   d.path(s, "ca_file"), CertFile: d.path(s, "cert_file"), KeyFile: d.path(s, "key_file"),
 		RequireDurable: d.boolean(s, "require_durable", false),
 	}
-	o.Password, _ = d.secret(s, "password")
+	if d.redisPassword == "" {
+		o.Password, _ = d.secret(s, "password")
+	}
 	o.SentinelPassword, _ = d.secret(s, "sentinel_password")
 	override, overridden := d.env(RedisURLVariable)
 	if overridden = overridden && override != ""; overridden {
 		o = o.WithURL(override) // what the file says of the place does not count, a variable that is not set included
 	} else {
 		d.place(s, &o)
+	}
+	if d.redisPassword != "" {
+		o.Password = d.redisPassword
 	}
 	d.checkRedis(s, o, overridden)
 	return o
@@ -88,6 +93,10 @@ func (d *decoder) checkRedis(s section, o redisconn.Options, overridden bool) {
 		path := s.pathOf(fault.Field)
 		switch {
 		case d.faulty[path]:
+		case overridden && fault.Field == "username" && o.Username == "":
+			d.fault(0, RedisURLVariable, "names a user but no password; write it into the url, as user:password@host")
+		case d.redisPassword != "" && fault.Field == "password":
+			d.fault(s.lineOf("url"), s.pathOf("url"), "has a password, and another one is given outside of this file; give one of the two")
 		case overridden && fault.Field == "url":
 			d.fault(0, RedisURLVariable, "%s", fault.Reason)
 		default:

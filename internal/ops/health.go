@@ -16,7 +16,9 @@ const readyWithin = 2 * time.Second
 // Readiness is how a worker stands.
 type Readiness struct {
 	Redis bool // it answers
-	Lanes []LaneState
+	// RedisReason is why it does not, in words that anybody may read; empty if it does, or is not known.
+	RedisReason string
+	Lanes       []LaneState
 }
 
 // LaneState is how one lane of this worker stands.
@@ -37,8 +39,9 @@ func (r Readiness) OK() bool {
 }
 
 type readinessJSON struct {
-	Redis bool       `json:"redis"`
-	Lanes []laneJSON `json:"lanes"`
+	Redis  bool       `json:"redis"`
+	Reason string     `json:"redis_reason,omitempty"`
+	Lanes  []laneJSON `json:"lanes"`
 }
 
 type laneJSON struct {
@@ -50,10 +53,10 @@ type laneJSON struct {
 	Simulated bool   `json:"simulated,omitempty"`
 }
 
-// MarshalJSON writes {"redis", "lanes": [{"lane", "running", "held", "reason", "until", "simulated"}]}; until is RFC 3339, UTC. It
-// is left out where it is zero, as simulated is where it is false.
+// MarshalJSON writes {"redis", "redis_reason", "lanes": [{"lane", "running", "held", "reason", "until", "simulated"}]}; until is RFC 3339, UTC. It
+// is left out where it is zero, as simulated is where it is false and redis_reason where it is empty.
 func (r Readiness) MarshalJSON() ([]byte, error) {
-	w := readinessJSON{Redis: r.Redis, Lanes: make([]laneJSON, 0, len(r.Lanes))}
+	w := readinessJSON{Redis: r.Redis, Reason: r.RedisReason, Lanes: make([]laneJSON, 0, len(r.Lanes))}
 	for _, l := range r.Lanes {
 		out := laneJSON{Lane: l.Lane, Running: l.Running, Held: l.Held, Reason: l.Reason, Simulated: l.Simulated}
 		if !l.Until.IsZero() {

@@ -16,6 +16,10 @@ import (
 // inbox take over entries of dead workers.
 const MinVersion = "6.2"
 
+// MinBulkLen is the least proto-max-bulk-len that recallq needs, in bytes: a batch has a byte for each of its recalls, and Redis takes no
+// longer string. Redis's own is four times as much.
+const MinBulkLen = 128 << 20
+
 // fullAt is how full Redis's memory may be before it is said, in percent of maxmemory.
 const fullAt = 80
 
@@ -39,6 +43,8 @@ type Warning struct {
 	Text string
 	// Loss is true if recalls may get lost or evicted by it.
 	Loss bool
+	// Short is true if large batches do not fit.
+	Short bool
 }
 
 // String returns the text.
@@ -134,7 +140,7 @@ func look(ctx context.Context, rdb redis.UniversalClient) ([]node, error) {
 }
 
 // asked are the settings that are asked for one by one: before 7.0 Redis takes one name at a time.
-var asked = [...]string{"appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy"}
+var asked = [...]string{"appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy", "proto-max-bulk-len"}
 
 func ask(ctx context.Context, rdb redis.Cmdable) (node, error) {
 	n := node{info: map[string]string{}, config: map[string]string{}}
@@ -212,7 +218,7 @@ func report(nodes []node) (Report, error) {
 			r.MaxMemory, r.UsedMemory = limit, used
 		}
 	}
-	for _, check := range []func(node, *findings){node.persistence, node.eviction, node.fullness, node.standing} {
+	for _, check := range []func(node, *findings){node.persistence, node.eviction, node.fullness, node.lengths, node.standing} {
 		for _, n := range nodes {
 			check(n, &f)
 		}
@@ -224,7 +230,7 @@ func report(nodes []node) (Report, error) {
 		}
 		switch {
 		case !found.unchecked:
-			r.Warnings = append(r.Warnings, Warning{Text: text, Loss: found.loss})
+			r.Warnings = append(r.Warnings, Warning{Text: text, Loss: found.loss, Short: found.short})
 		case found.loss:
 			r.hidden = append(r.hidden, text)
 			fallthrough
@@ -240,6 +246,7 @@ type finding struct {
 	text      string
 	nodes     []string
 	loss      bool
+	short     bool
 	unchecked bool
 }
 
@@ -364,6 +371,16 @@ func (n node) fullness(f *findings) {
 		return
 	}
 	f.warn(n, "redis has used %d MiB of its %d MiB (maxmemory); once that is full it takes no more recalls", used/mib, limit/mib)
+}
+
+// lengths are about batches that are yet to grow, so that only what Redis tells is looked at.
+func (n node) lengths(f *findings) {
+	most, err := strconv.ParseInt(n.config["proto-max-bulk-len"], 10, 64)
+	if err != nil || most >= MinBulkLen {
+		return
+	}
+	f.add(n, finding{short: true, text: fmt.Sprintf(
+		"redis takes no string of more than %d bytes (proto-max-bulk-len), so that a batch of more recalls cannot count them; set proto-max-bulk-len to 128mb or more", most)})
 }
 
 func (n node) standing(f *findings) {

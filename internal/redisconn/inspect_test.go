@@ -69,9 +69,13 @@ func TestInspectSaysWhatMayBeLost(t *testing.T) {
 			args: []string{"--appendfsync", "no"},
 			want: []string{"redis leaves it to the system when its file is written to disk (appendfsync no): a power cut loses the recalls of half a minute; set appendfsync to everysec or always"},
 		},
-		"eviction":       {args: []string{"--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"}, want: []string{evicts}},
-		"both":           {args: []string{"--appendonly", "no", "--maxmemory-policy", "allkeys-lru"}, want: []string{nothingKept, evicts}},
-		"a bound, empty": {args: []string{"--maxmemory", "1gb"}, durable: true},
+		"eviction": {args: []string{"--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"}, want: []string{evicts}},
+		"both":     {args: []string{"--appendonly", "no", "--maxmemory-policy", "allkeys-lru"}, want: []string{nothingKept, evicts}},
+		"short strings": {args: []string{"--proto-max-bulk-len", "1mb"}, durable: true, want: []string{
+			"redis takes no string of more than 1048576 bytes (proto-max-bulk-len), so that a batch of more recalls cannot count them; set proto-max-bulk-len to 128mb or more",
+		}},
+		"strings as long as needed": {args: []string{"--proto-max-bulk-len", "128mb"}, durable: true},
+		"a bound, empty":            {args: []string{"--maxmemory", "1gb"}, durable: true},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package redisconn
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,13 +18,21 @@ const (
 	// partialCalm is the same where some commands work while others fail: a node of a Cluster is away, or Redis takes no
 	// writes. Those that fail are then some seconds apart.
 	partialCalm = 15 * time.Second
+	// steady is how long the reason that was told may not have been met before another one is: of a Redis that goes away, or of
+	// several nodes, commands run into different errors in turn.
+	steady = 3 * time.Second
+	// lookEvery is how often a Redis that is away is asked whether it takes a write again, and probeKey what is written.
+	lookEvery = 2 * time.Second
+	probeKey  = "recallq:probe"
+	// longReason is how much of an answer is told, in bytes.
+	longReason = 200
 	// hurried is how long a command may take once the program stops. A frozen Redis would otherwise cost each of the many last
 	// commands its whole time-out, one after the other. A read that waits a second for news still fits.
 	hurried = 1500 * time.Millisecond
 )
 
 // Link watches the way to Redis for all clients that it is added to, by what becomes of their commands: it tells when Redis
-// goes away and when it is back, once for each change, and ends commands early once the program stops. It is safe for concurrent
+// goes away, for which reason, and when it is back, once for each change, and ends commands early once the program stops. It is safe for concurrent
 // use.
 type Link struct {
 	cluster bool
@@ -36,13 +45,17 @@ type Link struct {
 	since    time.Time
 	lastFail time.Time
 	calm     time.Duration
+	reason   string // that was told last; empty while Redis is there
+	met      time.Time
 }
 
-// Change is that Redis went away, or is back.
+// Change is that Redis went away, is away for another reason, or is back.
 type Change struct {
 	Down bool
 	// Err is what the first command ran into. It is nil when Redis is back.
 	Err error
+	// Another is true if Redis was away already, for a reason that is not met any more.
+	Another bool
 	// Lasted is how long Redis was away; zero when it goes away.
 	Lasted time.Duration
 }
@@ -60,6 +73,38 @@ func (l *Link) Watch(c redis.UniversalClient) {
 
 // Down reports whether Redis is away, as far as the commands of this program have shown.
 func (l *Link) Down() bool { return l.down.Load() }
+
+// Reason says why Redis is away, in words that anybody may read; empty while it is there.
+func (l *Link) Reason() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reason
+}
+
+// Look asks a Redis that is away again and again whether it takes a write, until ctx is done, so that it is known soon: those who write
+// may be far apart, and what is read tells nothing. While Redis is there, nothing is asked. The client is one of those that are watched.
+// One write says nothing about the nodes of a Cluster.
+func (l *Link) Look(ctx context.Context, rdb redis.UniversalClient) {
+	l.look(ctx, func() error { return rdb.SetEx(ctx, probeKey, "", time.Minute).Err() })
+}
+
+func (l *Link) look(ctx context.Context, write func() error) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !l.down.Load() || l.cluster {
+			continue
+		}
+		if began := time.Now(); write() == nil {
+			l.takesWrites(began)
+		}
+	}
+}
 
 // Hurry is for a program that stops: from now on no command that begins takes longer than a second and a half, none goes on
 // after the given time, and nothing more is told.
@@ -154,22 +199,59 @@ func (l *Link) fail(err error, partial bool) {
 	if partial {
 		l.calm = partialCalm
 	}
-	if l.down.Load() {
+	reason := reasonOf(err)
+	was := l.down.Load()
+	if was && (reason == l.reason || now.Sub(l.met) < steady) {
+		if reason == l.reason {
+			l.met = now
+		}
 		return
 	}
-	l.since = now
+	if !was {
+		l.since = now
+	}
+	l.reason, l.met = reason, now
 	l.down.Store(true)
-	l.tell(Change{Down: true, Err: err})
+	l.tell(Change{Down: true, Err: err, Another: was})
+}
+
+// reasonOf tells errors apart as far as people have to do different things about them. What Redis answers is a fixed text without any
+// secret; how it does not answer changes from command to command.
+func reasonOf(err error) string {
+	var answer redis.Error
+	if !errors.As(err, &answer) {
+		return "it does not answer"
+	}
+	text, _, _ := strings.Cut(answer.Error(), "\n")
+	if len(text) > longReason {
+		text = text[:longReason]
+	}
+	return text
 }
 
 func (l *Link) succeed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	if !l.down.Load() || now.Sub(l.lastFail) < l.calm {
+	if time.Since(l.lastFail) >= l.calm {
+		l.back()
+	}
+}
+
+// takesWrites is for a write that has worked and began at the given time.
+func (l *Link) takesWrites(began time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lastFail.Before(began) && time.Since(l.lastFail) >= calm && l.until.Load() == nil {
+		l.back()
+	}
+}
+
+func (l *Link) back() {
+	if !l.down.Load() {
 		return
 	}
+	now := time.Now()
 	l.down.Store(false)
-	l.calm = 0
+	l.calm, l.reason = 0, ""
 	l.tell(Change{Lasted: now.Sub(l.since)})
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +32,10 @@ type told struct {
 func (w *told) tell(c Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if c.Another {
+		w.list = append(w.list, "another: "+c.Err.Error())
+		return
+	}
 	if c.Down {
 		w.list = append(w.list, "down: "+c.Err.Error())
 		return
@@ -77,6 +83,77 @@ func TestALinkTellsEachChangeOnce(t *testing.T) {
 		if l.Down() {
 			t.Error("still down")
 		}
+	})
+}
+
+// Redis is full, is restarted, and comes back with another password: each reason is told, once.
+func TestALinkTellsAnotherReason(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &told{}
+		l := NewLink(w.tell)
+		const full, stranger = redisError("OOM command not allowed"), redisError("WRONGPASS invalid username-password pair")
+		for _, phase := range []struct {
+			errs   []error
+			reason string
+		}{
+			{[]error{full, nil}, "OOM command not allowed"},
+			{[]error{io.EOF, errors.New("connection refused"), redisError("LOADING Redis is loading the dataset in memory")}, "it does not answer"},
+			{[]error{stranger}, "WRONGPASS invalid username-password pair"},
+		} {
+			for range 10 {
+				for _, err := range phase.errs {
+					run(t.Context(), l, err)
+					time.Sleep(time.Second)
+				}
+			}
+			if got := l.Reason(); got != phase.reason {
+				t.Errorf("reason %q, want %q", got, phase.reason)
+			}
+		}
+		time.Sleep(partialCalm)
+		run(t.Context(), l, nil)
+		w.want(t, "down: OOM command not allowed", "another: connection refused", "another: WRONGPASS invalid username-password pair", "up after 1m15s")
+		if got := l.Reason(); got != "" {
+			t.Errorf("reason %q of a Redis that is there", got)
+		}
+	})
+}
+
+// That a Redis takes writes again is known within seconds, and nothing is asked of one that is there.
+func TestALinkThatLooksKnowsSoonThatWritesAreTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &told{}
+		l := NewLink(w.tell)
+		var mended atomic.Bool
+		var writes atomic.Int64
+		full := redisError("OOM command not allowed")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go l.look(ctx, func() error {
+			writes.Add(1)
+			var err error
+			if !mended.Load() {
+				err = full
+			}
+			run(ctx, l, err)
+			return err
+		})
+		time.Sleep(lookEvery / 4) // between two looks
+		time.Sleep(time.Minute)
+		if n := writes.Load(); n > 0 {
+			t.Errorf("%d writes to a Redis that is there", n)
+		}
+		run(ctx, l, full)
+		time.Sleep(time.Minute)
+		if n, most := writes.Load(), int64(time.Minute/lookEvery); n > most || !l.Down() {
+			t.Errorf("%d writes in a minute, want at most %d; down: %v", n, most, l.Down())
+		}
+		mended.Store(true)
+		time.Sleep(lookEvery)
+		synctest.Wait()
+		w.want(t, "down: OOM command not allowed", "up after 1m1.5s")
 	})
 }
 
@@ -165,6 +242,28 @@ func TestALinkOnARealRedis(t *testing.T) {
 	if change := <-changes; change.Down {
 		t.Errorf("%+v", change)
 	}
+	operator := s.Client(t)
+	if err := operator.ConfigSet(t.Context(), "requirepass", "another").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := operator.ClientKillByFilter(t.Context(), "SKIPME", "yes").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.HasPrefix(l.Reason(), "NOAUTH") {
+		_ = c.Ping(t.Context()).Err()
+	}
+	if err := operator.ConfigSet(t.Context(), "requirepass", "").Err(); err != nil {
+		t.Fatal(err)
+	}
+	looking, stop := context.WithCancel(t.Context())
+	defer stop()
+	go l.Look(looking, c)
+	for change := range changes {
+		if !change.Down {
+			break
+		}
+	}
+	stop()
 	s.Freeze()
 	defer s.Thaw()
 	l.Hurry(time.Now().Add(time.Minute))
