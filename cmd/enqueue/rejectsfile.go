@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/recallq/recallq/cmd/enqueue/internal/input"
 )
@@ -29,6 +30,9 @@ type rejectsFile struct {
 func newRejectsFile(path string, inputs []string) (*rejectsFile, error) {
 	if path == input.Stdin {
 		return nil, errors.New("--rejects -: name a file; results go to standard output")
+	}
+	if strings.HasSuffix(path, ".gz") {
+		return nil, fmt.Errorf("--rejects %s: is written as it is, not compressed; leave out .gz", path)
 	}
 	r := &rejectsFile{path: path, at: path}
 	if target, err := filepath.EvalSymlinks(path); err == nil {

@@ -282,8 +282,12 @@ func (g *groups) print(out *bufio.Writer, b ledger.Batch, at place) {
 		fmt.Fprintf(out, "\n%d with other reasons; -o csv and -o ndjson have them all\n", g.other)
 	}
 	fmt.Fprintf(out, "\nall of them as rows: %s > failed.csv\n", at.command("report", b.Name, "-o", formCSV))
-	fmt.Fprintf(out, "once mended:         %s\n", at.command("--file", "failed.csv", "--batch", b.Name))
-	fmt.Fprintf(out, "as they are, again:  %s\n", at.command("retry", b.Name))
+	mended, again := []string{"--file", "failed.csv", "--batch", b.Name}, []string{"retry", b.Name}
+	if !b.CancelledAt.IsZero() { // it takes no other rows, and is to be called back as such
+		mended, again = mended[:2], append(again, "--outcome", tasks.Cancelled)
+	}
+	fmt.Fprintf(out, "once mended:         %s\n", at.command(mended...))
+	fmt.Fprintf(out, "as they are, again:  %s\n", at.command(again...))
 }
 
 func (g *group) heading() string {

@@ -56,16 +56,20 @@ type Reader struct {
 // Name is the input's name, as messages call it.
 func (r *Reader) Name() string { return r.name }
 
-// Key is what a batch calls the input, the same whenever it is read again from its beginning: the file's whole path, or for
+// Key is what a batch calls the input, the same whenever it is read again from its beginning: the file's whole path, links followed, or for
 // standard input what its first row is. It is to be asked for before [Reader.Next].
 func (r *Reader) Key() string {
 	if r.file == nil {
 		return KeyOf(r.name, *r.first)
 	}
-	if whole, err := filepath.Abs(r.name); err == nil {
-		return whole
+	whole, err := filepath.Abs(r.name)
+	if err != nil {
+		return r.name
 	}
-	return r.name
+	if real, err := filepath.EvalSymlinks(whole); err == nil {
+		return real
+	}
+	return whole
 }
 
 // KeyOf is what a batch calls an input that has no place and begins with certain rows.
