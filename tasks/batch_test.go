@@ -3,6 +3,7 @@ package tasks_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
@@ -386,6 +387,56 @@ func row1ID() string {
 	r := row("1")
 	r.App = "news"
 	return r.ID()
+}
+
+// When Redis is away, one of all who wait for a number, for a lane or for the lanes finds that out, and not each after the other.
+func TestThoseWhoWaitShareAFailure(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	b := openBatch(t, realProducer(t, rdb), "b")
+	const rows = 40
+	var away atomic.Bool
+	var asked atomic.Int64
+	release := make(chan struct{})
+	rdb.AddHook(hook(func(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+		if !away.Load() {
+			return next(ctx, cmd)
+		}
+		asked.Add(1)
+		<-release
+		cmd.SetErr(io.ErrUnexpectedEOF)
+		return cmd.Err()
+	}))
+	away.Store(true)
+	var came atomic.Int64
+	var wg sync.WaitGroup
+	for i := range rows {
+		wg.Go(func() {
+			came.Add(1)
+			if _, err := b.Enqueue(t.Context(), row(strconv.Itoa(i)), bulk); err == nil {
+				t.Error("it was enqueued")
+			}
+		})
+	}
+	eventually(t, func() bool { return asked.Load() > 0 && came.Load() == rows })
+	close(release)
+	wg.Wait()
+	if n := asked.Load(); n > rows/4 { // one may come a moment late
+		t.Errorf("redis was asked %d times by %d", n, rows)
+	}
+	asked.Store(0)
+	if got := b.EnqueueAll(t.Context(), []tasks.Recall{row("1"), row("2"), row("3")}, bulk); got[0].Err == nil || got[2].Err == nil {
+		t.Errorf("%+v", got)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("redis was asked %d times for a lot", n)
+	}
+	away.Store(false)
+	for _, e := range b.EnqueueAll(t.Context(), []tasks.Recall{row("1"), row("2"), row("3")}, bulk) {
+		if e.Err != nil {
+			t.Error(e.Err)
+		}
+	}
 }
 
 func TestBatchNames(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,21 +19,27 @@ type batchLanes struct {
 	batch string
 
 	// mu is held while Redis is told: hundreds of callers with their first recalls are not to open a connection each.
-	mu   sync.Mutex
-	told map[[2]string]bool // provider and app
+	mu     sync.Mutex
+	told   map[[2]string]bool // provider and app
+	failed sharedFailure
 }
 
 // tell writes a lane before its first recall is enqueued.
 func (l *batchLanes) tell(ctx context.Context, provider, app string) error {
-	lane := [2]string{provider, app}
+	lane, came := [2]string{provider, app}, time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.told[lane] {
 		return nil
 	}
+	if err := l.failed.since(came); err != nil {
+		return err
+	}
 	name := Lane{Provider: provider, App: app}.Name()
 	if err := l.rdb.HSet(ctx, BatchKey(l.batch), LaneField+name, 1).Err(); err != nil {
-		return fmt.Errorf("noting the lane %s in the batch %s: %w", name, l.batch, err)
+		err = fmt.Errorf("noting the lane %s in the batch %s: %w", name, l.batch, err)
+		l.failed.note(ctx, err)
+		return err
 	}
 	if l.told == nil {
 		l.told = map[[2]string]bool{}

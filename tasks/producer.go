@@ -205,8 +205,9 @@ const (
 )
 
 type laneCache struct {
-	mu   sync.Mutex
-	have published
+	mu     sync.Mutex
+	have   published
+	failed sharedFailure
 }
 
 // published are the lanes as they were read once.
@@ -224,13 +225,18 @@ func (p published) serve(r Recall) bool {
 
 // get returns the published lanes, read again if the copy is as old as age.
 func (c *laneCache) get(ctx context.Context, rdb redis.Cmdable, age time.Duration) (published, error) {
+	came := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.have.read.IsZero() && time.Since(c.have.read) < age {
 		return c.have, nil
 	}
+	if err := c.failed.since(came); err != nil {
+		return published{}, err
+	}
 	lanes, err := Lanes(ctx, rdb)
 	if lanes == nil {
+		c.failed.note(ctx, err)
 		return published{}, err
 	}
 	c.have = published{lanes: lanes, broken: err, read: time.Now()}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -19,6 +20,7 @@ type seqs struct {
 	free    []int64
 	block   int64
 	highest int64 // the last number that was ever taken
+	failed  sharedFailure
 }
 
 const (
@@ -46,12 +48,17 @@ end
 return redis.call("HINCRBY", KEYS[1], "next_seq", ARGV[1])`)
 
 func (s *seqs) take(ctx context.Context) (int64, error) {
+	came := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.free) == 0 {
+		if err := s.failed.since(came); err != nil {
+			return 0, err
+		}
 		s.block = min(max(2*s.block, firstBlock), mostBlock)
 		last, err := s.takeBlock(ctx, s.block)
 		if err != nil {
+			s.failed.note(ctx, err)
 			return 0, err
 		}
 		if last > MaxSeq {

@@ -2,6 +2,7 @@ package tasks
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -20,8 +21,16 @@ type Enqueuing struct {
 // goroutines that do so keep Redis busy. The answers are in the order of the recalls.
 func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...EnqueueOption) []Enqueuing {
 	rows := make([]lotRow, len(recalls))
+	var broken error
 	for i, r := range recalls {
+		if rows[i].recall = r; broken != nil { // Redis does not answer: that need not be found out for each
+			rows[i].fail(broken)
+			continue
+		}
 		rows[i] = b.lotRow(ctx, r, opts)
+		if err := rows[i].Err; err != nil && !errors.As(err, new(*FieldError)) {
+			broken = err
+		}
 	}
 	b.recognizeAll(ctx, rows)
 	b.look(ctx, rows, func(row *lotRow) bool { return !row.done }, (*lotRow).fail)
@@ -162,11 +171,11 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 	hand := &capture{UniversalClient: p.rdb}
 	client := asynq.NewClientFromRedisClient(hand)
 	answers := make([]*redis.Cmd, len(rows))
-	told := b.tellDue(ctx, rows)
+	b.tellDue(ctx, rows)
 	_, _ = p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i := range rows {
 			row := &rows[i]
-			if !row.fresh || !told[row.task.queue] {
+			if !row.fresh || row.done {
 				continue
 			}
 			hand.last = nil
@@ -190,19 +199,22 @@ func (b *Batch) write(ctx context.Context, rows []lotRow) {
 	}
 }
 
-// tellDue tells when the windows of the fresh rows close, and returns the queues that know.
-func (b *Batch) tellDue(ctx context.Context, rows []lotRow) map[string]bool {
+// tellDue tells when the windows of the fresh rows close.
+func (b *Batch) tellDue(ctx context.Context, rows []lotRow) {
 	closing := map[string][]time.Time{}
 	for i := range rows {
 		if row := &rows[i]; row.fresh {
 			closing[row.task.queue] = append(closing[row.task.queue], row.recall.RecallBy)
 		}
 	}
-	told := map[string]bool{}
 	for queue, times := range closing {
-		told[queue] = b.producer.due.tell(ctx, b.producer.rdb, queue, times...) == nil
+		err := b.producer.due.tell(ctx, b.producer.rdb, queue, times...)
+		for i := range rows {
+			if row := &rows[i]; err != nil && row.fresh && row.task.queue == queue {
+				row.fail(err)
+			}
+		}
 	}
-	return told
 }
 
 // fail ends a row with an error. Its number is not to be used for another recall: the command may have come through.
@@ -228,12 +240,13 @@ func (b *Batch) meet(ctx context.Context, rows []lotRow) {
 		}
 		return nil
 	})
-	if err != nil {
-		return
-	}
 	for i := range rows {
 		row := &rows[i]
 		if !row.met {
+			continue
+		}
+		if err != nil {
+			row.fail(err)
 			continue
 		}
 		c := readCopy(row.task.queue, row.task.id, found[i].Val())

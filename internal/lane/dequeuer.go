@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -40,9 +41,10 @@ type Dequeuer struct {
 
 	tickets tickets
 
-	sweeping sync.Mutex           // held while the queue is looked through, for what follows
-	swept    map[string]time.Time // when cancelled batches were last looked for
-	lastLook time.Time            // when a look last found nothing
+	sweeping  sync.Mutex           // held while the queue is looked through, for what follows
+	cancelled atomic.Bool          // a batch was cancelled since the last look
+	swept     map[string]time.Time // when cancelled batches were last looked for
+	lastLook  time.Time            // when a look last found nothing
 
 	ending bool // see [NewEnder]
 	clean  bool // ending: a look has found nothing
@@ -84,6 +86,10 @@ func (d *Dequeuer) Wake() {
 	default:
 	}
 }
+
+// Cancelled says that a batch was cancelled just now: the next sweep looks for what it has here, also if it was cancelled and called back
+// before.
+func (d *Dequeuer) Cancelled() { d.cancelled.Store(true) }
 
 // EvalSha is called by asynq to run its scripts.
 func (d *Dequeuer) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {

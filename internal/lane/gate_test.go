@@ -961,6 +961,33 @@ func TestASweepEndsWhenAllThatWaitsIsToEnd(t *testing.T) {
 	}
 }
 
+// A batch that was called back and is cancelled again is looked for at once, and not when its turn comes.
+func TestABatchThatIsCancelledAgainIsLookedForAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := NewDequeuer(w.rdb, w.process("a"), tasks.Urgent, make(chan struct{}))
+	p := tasks.NewProducer(w.rdb, tasks.WithClock(func() time.Time { return w.now }))
+	want := func(n int) {
+		t.Helper()
+		w.skew(d.lane)
+		if got, err := d.Sweep(t.Context(), []string{"b"}); got != n || err != nil {
+			t.Fatalf("found %d, want %d, %v", got, n, err)
+		}
+	}
+	d.Cancelled()
+	want(0)
+	_, err := p.Enqueue(t.Context(), tasks.Recall{
+		Provider: "timpush", App: "chat", MessageID: "m", SentAt: w.now.Add(-time.Hour), Batch: "b", Seq: 1,
+	}, tasks.AllowUnserved())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pass(2 * time.Second)
+	want(0) // it was looked for a moment ago
+	d.Cancelled()
+	want(1)
+}
+
 // What is found and not fetched is found again, and not twice.
 func TestASweepKeepsNoOldTickets(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,7 @@ return now`)
 
 const (
 	sweepTurn  = 8 * time.Second // how long after one process's look the next may look
+	sweepSoon  = time.Second     // the same when a batch was cancelled just now
 	sweepChunk = 500             // recalls looked at in one step, so that Redis is never kept for long
 	sweepAgain = 30 * time.Second
 	sweepPause = 20 * time.Millisecond
@@ -56,13 +57,16 @@ const (
 func (d *Dequeuer) Sweep(ctx context.Context, cancelled []string) (int, error) {
 	d.sweeping.Lock()
 	defer d.sweeping.Unlock()
-	at := d.lane.now()
+	at, turnFor := d.lane.now(), sweepTurn
+	if d.cancelled.Swap(false) {
+		d.swept, turnFor = nil, sweepSoon
+	}
 	until := strconv.FormatInt(at.Add(-sweepLag).Unix(), 10)
 	due, err := d.ZCount(ctx, tasks.DueKey(d.queue), "-inf", until).Result()
 	if err != nil || due == 0 && !d.news(cancelled, at) && !d.forgotten(ctx, at) {
 		return 0, wrapSweep(d.queue, err)
 	}
-	turn, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, sweepTurn.Milliseconds()).Int64()
+	turn, err := turnScript.Run(ctx, d.UniversalClient, d.lane.keys[:1], "sweep:"+d.queue, turnFor.Milliseconds()).Int64()
 	if err != nil || turn == 0 {
 		return 0, wrapSweep(d.queue, err)
 	}

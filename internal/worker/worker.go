@@ -291,6 +291,9 @@ func (w *Worker) listen() {
 			name, isLane := strings.CutPrefix(m.Payload, lane.WakePrefix)
 			switch {
 			case m.Payload == tasks.CancelledWake:
+				for _, d := range dequeuers {
+					d.Cancelled()
+				}
 				select {
 				case w.cancelled <- struct{}{}:
 				default:
