@@ -20,6 +20,7 @@ import (
 	"github.com/recallq/recallq/internal/ledger"
 	"github.com/recallq/recallq/internal/metrics"
 	"github.com/recallq/recallq/providers"
+	"github.com/recallq/recallq/retry"
 	"github.com/recallq/recallq/tasks"
 )
 
@@ -322,6 +323,29 @@ func TestAProbesRefusalDoesNotCount(t *testing.T) {
 		_, _ = h.record(t.Context(), v, pass, m, h.decide(v, pass, m))
 		if s, err := h.ledger.Look(t.Context(), v.task); err != nil || s.Refusals != want || s.Code != "70003" {
 			t.Errorf("probe %v: %+v, %v", probe, s, err)
+		}
+	}
+}
+
+// Nor does the refusal that the free call with a renewed signature follows, and one refusal says nothing about others.
+func TestARefusalBeforeARenewalDoesNotCount(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, providers.TIMPush, nil)
+	h := b.handler()
+	b.vendor.answers("a", refused, refused)
+	v := b.visit(b.enqueue("a", time.Now()))
+	for want, d := range []retry.Decision{{Action: retry.Again}, {Action: retry.Defer}} {
+		pass := b.pass(h)
+		m := h.call(t.Context(), v, pass)
+		if c := h.ask(v, pass, m); c.OthersSucceed {
+			t.Error("others are said to succeed where nobody was called")
+		}
+		h.remember(t.Context(), v, pass, m, d)
+		if s, err := h.ledger.Look(t.Context(), v.task); err != nil || s.Refusals != want {
+			t.Errorf("%s: %+v, %v", d.Action, s, err)
+		}
+		if _, err := h.lane.Settle(t.Context(), pass, lane.Settlement{Class: lane.Unmade}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
