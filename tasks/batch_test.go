@@ -383,6 +383,19 @@ func TestALotAnswersInOrder(t *testing.T) {
 	})
 }
 
+// An entry of the published lanes that cannot be read keeps the recalls of that lane from their queue, and no others.
+func TestALaneThatCannotBeReadFailsItsOwnRecalls(t *testing.T) {
+	t.Parallel()
+	_, rdb := mini(t)
+	b := openBatch(t, realProducer(t, rdb), "b")
+	rdb.HSet(t.Context(), tasks.LanesKey, "engagelab:odd", "{")
+	odd := tasks.Recall{Provider: "engagelab", App: "odd", MessageID: "1", SentAt: time.Now()}
+	got := b.EnqueueAll(t.Context(), []tasks.Recall{row("1"), odd, row("2")}, bulk)
+	if got[0].Err != nil || got[1].Err == nil || got[2].Err != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
 func row1ID() string {
 	r := row("1")
 	r.App = "news"

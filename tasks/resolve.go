@@ -7,8 +7,7 @@ import (
 
 // Resolve fills in what depends on the lanes: the app, if it is the provider's only one, and RecallBy. It refuses a lane
 // that no worker has ever published, unless allowUnserved, and a recall whose window has closed by now
-// ([FieldError.IsExpired]). r has passed [Recall.Check]. As to the
-// result see [FieldError] before it becomes an error.
+// ([FieldError.IsExpired]). r has passed [Recall.Check]. As to the result see [FieldError] before it becomes an error.
 //
 // The window begins at SentAt, or at the id's own time where that is earlier by more than [Tolerance]. On an unpublished
 // lane it is as long as the provider's own.

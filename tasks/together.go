@@ -1,8 +1,8 @@
 package tasks
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -21,16 +21,14 @@ type Enqueuing struct {
 // goroutines that do so keep Redis busy. The answers are in the order of the recalls.
 func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...EnqueueOption) []Enqueuing {
 	rows := make([]lotRow, len(recalls))
-	var broken error
+	came := time.Now()
 	for i, r := range recalls {
-		if rows[i].recall = r; broken != nil { // Redis does not answer: that need not be found out for each
-			rows[i].fail(broken)
+		if err := b.failedSince(came); err != nil { // Redis does not answer: that need not be found out for each
+			rows[i].recall = r
+			rows[i].fail(err)
 			continue
 		}
 		rows[i] = b.lotRow(ctx, r, opts)
-		if err := rows[i].Err; err != nil && !errors.As(err, new(*FieldError)) {
-			broken = err
-		}
 	}
 	b.recognizeAll(ctx, rows)
 	b.look(ctx, rows, func(row *lotRow) bool { return !row.done }, (*lotRow).fail)
@@ -50,6 +48,11 @@ func (b *Batch) EnqueueAll(ctx context.Context, recalls []Recall, opts ...Enqueu
 		out[i] = rows[i].Enqueuing
 	}
 	return out
+}
+
+// failedSince returns what has failed for all recalls alike since then.
+func (b *Batch) failedSince(came time.Time) error {
+	return cmp.Or(b.producer.lanes.failed.since(came), b.lanes.failed.since(came), b.seqs.failed.since(came))
 }
 
 // lotRow is one recall on its way through EnqueueAll.

@@ -13,8 +13,8 @@
 -- A claim keeps the slot, or the probe, for the one recall that the dequeuer goes on to take from its queue; without it,
 -- all workers would take one each, and all but one would have to put theirs back.
 --
--- Returns {verdict, now, until, reason, probe, ok_at}; verdict is go (until: when the next may be let through), wait, another (this recall was the last to be refused:
--- another one had better be the probe), expired, or day (the days given are not today's).
+-- Returns {verdict, now, until, reason, probe, ok_at}; verdict is go (until: when the next may be let through), wait,
+-- another (this recall was the last to be refused: another one had better be the probe), expired, or day (the days given are not today's).
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local claim = 'claim:' .. ARGV[7]
@@ -112,7 +112,7 @@ end
 
 -- Slow start: wrong credentials must cost one call, not one for each worker.
 local allow = tonumber(raw[5] or 1)
-local starting = probe == 0 and allow < 4096
+local starting = probe == 0 and allow < 4096 -- where settle.lua ends it
 
 -- An urgent recall takes the next slot, whether it waits in its queue or at this gate.
 local first = 0

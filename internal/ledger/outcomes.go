@@ -78,7 +78,7 @@ func (e Event) streamed() *redis.XAddArgs {
 	return &redis.XAddArgs{Stream: tasks.OutcomesKey, MaxLen: mostOutcomes, Approx: true, Values: e.values()}
 }
 
-// Tell writes entries that are no task's outcome to the stream; those [Ledger.Record] writes.
+// Tell writes entries to the stream alone. An outcome of a task is written by [Ledger.Record].
 func (l *Ledger) Tell(ctx context.Context, events ...Event) error {
 	_, err := l.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, e := range events {
